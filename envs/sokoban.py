@@ -1,0 +1,302 @@
+"""Sokoban, with RAGEN's symbols and rewards, gym-sokoban's dynamics, and an exact solver behind every room.
+
+Rewards (gym-sokoban 0.0.6, RAGEN): -0.1 an action, +1 a box pushed onto a target, -1 one pushed off, +10 solved.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from ragen_lite.envs.base import TextTask, text_space, wanted_split
+from ragen_lite.envs.sokoban_levels import Level, gym_sokoban_level, one_box_level, read_boxoban, reverse_play
+from ragen_lite.envs.sokoban_solver import ACTIONS, Board, SearchLimit
+
+STEP, BOX_ON, BOX_OFF, SOLVED = -0.1, 1.0, -1.0, 10.0
+SPRITES = ("wall", "floor", "box_target", "box_on_target", "box", "player", "player_on_target")
+OBSERVATIONS = ("grid", "coords", "grid_coords")
+
+
+class Sokoban(TextTask[int]):
+    """Push every box (X) onto a target (O).
+
+    Args:
+        height, width: size of the room in squares, its outer walls included.
+        boxes: number of boxes, and of targets.
+        levels: ``reverse`` (our generator), ``gym_sokoban`` (its generator, made reproducible) or the path of a
+            Boxoban text file.
+        observation: ``grid``, ``coords`` or ``grid_coords``.
+        min_cost: fewest actions a room must need; no room needs more than ``max_actions``.
+        max_turns, max_actions_per_turn, max_actions: the budgets.
+        regret: whether ``info`` carries the optimal cost and the regret; an exact search at each new state of a room
+            with several boxes.
+        aimless, slip: how bad the teacher of ``demonstrate`` is: the share of its turns that make any open push, and
+            the share of its actions replaced by random ones. 0, 0 is the solver.
+
+    ``info``: success; boxes_on_target; and with ``regret`` optimal_cost (actions to go at the start), cost_to_go,
+    regret (how much the last action worsened the best reachable end, in actions; inf where it dead-locked the room),
+    deadlock. The last four are None where the exact search was given up.
+    """
+
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
+    action_names = ACTIONS
+
+    def __init__(
+        self,
+        height: int = 6,
+        width: int = 6,
+        boxes: int = 1,
+        levels: str = "reverse",
+        observation: str = "grid_coords",
+        min_cost: int = 3,
+        max_turns: int = 5,
+        max_actions_per_turn: int = 5,
+        max_actions: int = 12,
+        regret: bool = True,
+        aimless: float = 0.0,
+        slip: float = 0.0,
+        render_mode: str | None = None,
+    ) -> None:
+        if min(height, width) < 4 or boxes < 1:
+            raise ValueError(f"Sokoban needs at least 4x4 squares and one box, not {height}x{width} and {boxes}")
+        if observation not in OBSERVATIONS:
+            raise ValueError(f"unknown observation {observation!r}: choose one of {', '.join(OBSERVATIONS)}")
+        if not 1 <= min_cost <= max_actions or max_turns * max_actions_per_turn < max_actions:
+            raise ValueError(
+                f"budgets that no room can meet: min_cost {min_cost} <= max_actions {max_actions} <= "
+                f"max_turns x max_actions_per_turn {max_turns} x {max_actions_per_turn} must hold"
+            )
+        self.height, self.width, self.boxes, self.levels = height, width, boxes, levels
+        self.observation, self.min_cost, self.regret = observation, min_cost, regret
+        self.max_turns, self.max_actions_per_turn, self.max_actions = max_turns, max_actions_per_turn, max_actions
+        self.turn_penalty = -STEP * max_actions_per_turn
+        self.aimless, self.slip, self.render_mode = aimless, slip, render_mode
+        self.action_space = gym.spaces.Discrete(4)
+        self._table: list[int] | None = None  # the cost of every state of a one-box board
+        self._table_board: Board | None = None
+        if levels not in ("reverse", "gym_sokoban"):
+            boards = [level.board for level in read_boxoban(levels)]
+            self.height = max(len(board.walls) // board.width for board in boards)
+            self.width = max(board.width for board in boards)
+            self.boxes = max(len(board.targets) for board in boards)
+        self.observation_space = text_space(40 + 2 * self.height * self.width + 8 * (3 * self.boxes + 3))
+
+    @property
+    def instructions(self) -> str:
+        return (
+            f"You play Sokoban in a room of {self.height}x{self.width} squares: push every box X onto a target O.\n"
+            "Symbols: # wall, _ floor, O target, X box, √ box on target, P you, S you on a target. "
+            "Positions are (row,column), counted from (0,0) at the top left.\n"
+            "Up, Down, Left and Right move you one square; moving into a box pushes it if the square behind it is free."
+        )
+
+    # ---- rooms ----
+
+    def _new_level(self) -> Level:
+        if self.levels == "reverse" and self.boxes == 1:
+            level, table = one_box_level(self.np_random, self.height, self.width, self.min_cost, self.max_actions)
+            self._table, self._table_board = table, level.board
+            return level
+        for _ in range(20_000):
+            candidate = self._candidate()
+            if candidate and self.min_cost <= self._search(candidate) <= self.max_actions:
+                return candidate
+        raise RuntimeError(
+            f"no room between min_cost={self.min_cost} and max_actions={self.max_actions} actions in 20,000 draws of "
+            f"levels={self.levels!r} at {self.height}x{self.width} with {self.boxes} boxes: allow more max_actions"
+        )
+
+    def _candidate(self) -> Level | None:
+        if self.levels == "gym_sokoban":
+            return gym_sokoban_level(self.np_random, self.height, self.width, self.boxes)
+        if self.levels == "reverse":
+            pulls = int(self.np_random.integers(2 * self.boxes, 6 * self.boxes + 1))
+            return reverse_play(self.np_random, self.height, self.width, self.boxes, pulls)
+        stored = read_boxoban(self.levels)
+        return stored[self.np_random.integers(len(stored))]
+
+    def _search(self, level: Level) -> float:
+        try:
+            solution = level.board.solve(level.player, level.boxes)
+        except SearchLimit:
+            return math.inf
+        return math.inf if solution is None else len(solution)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Draw a room of ``options["split"]`` (``train`` where it is left out)."""
+        super().reset(seed=seed)
+        level = self.draw(wanted_split(options), self._new_level, lambda made: made.content)
+        return self.load(level)
+
+    def load(self, level: Level) -> tuple[str, dict[str, Any]]:
+        """Start from a given room; returns observation and info as ``reset`` does."""
+        self.board, self.player, self.placed = level.board, level.player, level.boxes
+        if self._table_board is not self.board:
+            single = self.regret and len(self.board.targets) == 1
+            self._table = self.board.distances() if single else None
+            self._table_board = self.board
+        self._floor = ["#" if w else "O" if i in self.board.targets else "_" for i, w in enumerate(self.board.walls)]
+        self._costs: dict[tuple[int, frozenset[int]], float | None] = {}
+        self.actions_taken = 0
+        self._on = len(self.placed & self.board.targets)
+        self.optimal_cost = self._cost = self.cost_to_go() if self.regret else None
+        return self._text(), self._info(None)
+
+    # ---- dynamics ----
+
+    def step(self, action: int) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """One action; see the class for rewards and info."""
+        if not 0 <= action < 4:
+            raise ValueError(f"action {action!r} is not one of 0 to 3 ({', '.join(ACTIONS)})")
+        self.player, self.placed = self.board.move(self.player, self.placed, int(action))
+        self.actions_taken += 1
+        on = len(self.placed & self.board.targets)
+        solved = on == len(self.placed)
+        reward = STEP + (BOX_ON if on > self._on else BOX_OFF if on < self._on else 0.0) + (SOLVED if solved else 0.0)
+        self._on = on
+        regret = None
+        if self.regret:
+            before, self._cost = self._cost, self.cost_to_go()
+            if before is not None and self._cost is not None:
+                # From a dead-locked state nothing is left to lose.
+                regret = 0.0 if math.isinf(before) else 1 + self._cost - before
+        return self._text(), reward, solved, self.actions_taken >= self.max_actions and not solved, self._info(regret)
+
+    def cost_to_go(self) -> float | None:
+        """Actions of a shortest solution from here; inf where the room is dead-locked, None where it is too large."""
+        if self._table is not None:
+            return self._look_up(self.player, self.placed)
+        state = (self.player, self.placed)
+        if state not in self._costs:
+            self._remember_solution()
+        return self._costs[state]
+
+    def _look_up(self, player: int, boxes: frozenset[int]) -> float:
+        assert self._table is not None
+        (box,) = boxes
+        cost = self._table[player * len(self.board.walls) + box]
+        return math.inf if cost < 0 else float(cost)
+
+    def _remember_solution(self) -> None:
+        state = (self.player, self.placed)
+        try:
+            solution = self.board.solve(*state)
+        except SearchLimit:
+            self._costs[state] = None
+            return
+        if solution is None:
+            self._costs[state] = math.inf
+            return
+        for left, action in zip(range(len(solution), 0, -1), solution, strict=True):
+            self._costs[state] = float(left)
+            state = self.board.move(*state, action)
+        self._costs[state] = 0.0
+
+    def _info(self, regret: float | None) -> dict[str, Any]:
+        info: dict[str, Any] = {"success": self._on == len(self.placed), "boxes_on_target": self._on}
+        if self.regret:
+            deadlock = None if self._cost is None else math.isinf(self._cost)
+            info |= {"optimal_cost": self.optimal_cost, "cost_to_go": self._cost, "regret": regret, "deadlock": deadlock}
+        return info
+
+    # ---- what the player sees ----
+
+    def _text(self) -> str:
+        width, targets, cells = self.board.width, self.board.targets, self._floor.copy()
+        for box in self.placed:
+            cells[box] = "√" if box in targets else "X"
+        cells[self.player] = "S" if self.player in targets else "P"
+        grid = "\n".join([" ".join(cells[i : i + width]) for i in range(0, len(cells), width)])
+        if self.observation == "grid":
+            return grid
+        names = [("P", [self.player]), ("X", sorted(self.placed - targets)), ("O", sorted(targets - self.placed))]
+        if done := sorted(self.placed & targets):
+            names.append(("√", done))
+        places = ", ".join([" ".join([name, *map(self.place, at)]) for name, at in names if at])
+        return places if self.observation == "coords" else f"{grid}\n{places}"
+
+    def place(self, square: int) -> str:
+        """A square as ``(row,column)``."""
+        row, column = divmod(square, self.board.width)
+        return f"({row},{column})"
+
+    def render(self) -> str | NDArray[np.uint8] | None:  # type: ignore[override]
+        """The room as text, or with gym-sokoban's sprites as an array (16 x height, 16 x width, 3)."""
+        if self.render_mode == "ansi":
+            return self._text()
+        if self.render_mode != "rgb_array":
+            return None
+        sprites, targets = _sprites(), self.board.targets
+        codes = [0 if wall else 2 if i in targets else 1 for i, wall in enumerate(self.board.walls)]
+        for box in self.placed:
+            codes[box] = 3 if box in targets else 4
+        codes[self.player] = 6 if self.player in targets else 5
+        tiles = sprites[np.array(codes).reshape(-1, self.board.width)]
+        height, width = tiles.shape[:2]
+        picture: NDArray[np.uint8] = tiles.transpose(0, 2, 1, 3, 4).reshape(height * 16, width * 16, 3)
+        return picture
+
+    # ---- solver and teacher ----
+
+    def solve(self) -> list[int] | None:
+        """A shortest solution from the present state; None where it is dead-locked. Raises SearchLimit."""
+        if self._table is None:
+            return self.board.solve(self.player, self.placed)
+        (cost, state), plan = (self.cost_to_go(), (self.player, self.placed)), []
+        while cost and not math.isinf(cost):
+            cost -= 1
+            plan.append(next(a for a in range(4) if self._look_up(*self.board.move(*state, a)) == cost))
+            state = self.board.move(*state, plan[-1])
+        return None if cost else plan
+
+    def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[int]]:
+        """One turn of the teacher: it names where it starts to push and where it stops, walks there and pushes."""
+        plan = self._aimless_plan(rng) if rng.random() < self.aimless else self.solve()
+        if not plan:
+            plan = self._aimless_plan(rng) or [int(rng.integers(4))]
+        thought, actions = self._first_push(plan)
+        slips = [int(rng.integers(4)) if rng.random() < self.slip else action for action in actions]
+        return thought, slips
+
+    def _first_push(self, plan: list[int]) -> tuple[str, list[int]]:
+        """The walk of a plan up to its first push and the pushes straight on, cut at the turn's budget."""
+        player, boxes, start, end, count = self.player, self.placed, -1, -1, 0
+        for action in plan:
+            after, moved = self.board.move(player, boxes, action)
+            if start >= 0 and (moved == boxes or action != plan[count - 1]):
+                break
+            if moved != boxes:
+                start, end = (player if start < 0 else start), after
+            player, boxes, count = after, moved, count + 1
+        if start < 0:
+            return "walk", plan[: self.max_actions_per_turn]
+        thought = f"push {ACTIONS[plan[count - 1]]} from {self.place(start)} to {self.place(end)}"
+        return thought, plan[: min(count, self.max_actions_per_turn)]
+
+    def _aimless_plan(self, rng: np.random.Generator) -> list[int]:
+        """Walk to and make any push that is open; empty where none is."""
+        walks = self.board.walks(self.player, self.placed)
+        options = self.board.pushes(walks, self.placed)
+        if not options:
+            return []
+        square, action = options[rng.integers(len(options))]
+        return [*self.board.path(walks, square), action]
+
+
+@lru_cache(maxsize=1)
+def _sprites() -> NDArray[np.uint8]:
+    """gym-sokoban's seven 16x16 pictures, by its codes: (7, 16, 16, 3)."""
+    import imageio.v3 as imageio
+
+    package = importlib.util.find_spec("gym_sokoban")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("the sprites belong to gym-sokoban: pip install gym-sokoban")
+    folder = Path(package.origin).parent / "envs" / "surface"
+    return np.stack([imageio.imread(folder / f"{name}.png")[..., :3] for name in SPRITES])

@@ -1,0 +1,160 @@
+"""The learner: a transformers model, AdamW, and gradients that do not depend on how a step is cut up."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from ragen_lite.batch import Batch, Sample, collate, plan, to_device
+from ragen_lite.loss import LossInputs
+
+CHUNK = 2**24  # logits held at once; times 4 bytes, times about 4 copies in the backward pass
+
+Loss = Callable[[LossInputs], tuple[Tensor, dict[str, Tensor]]]
+
+
+class NotFinite(RuntimeError):
+    """Three optimiser steps in a row had a loss or gradient that is no number."""
+
+
+def head(model: Any, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Log-probs of ``targets`` (N,) and entropies (N,) from hidden states (N, hidden), at the sampling temperature."""
+    logits = model.get_output_embeddings()(hidden)
+    if logits.dtype in (torch.bfloat16, torch.float16):
+        logits = logits.float()
+    logprobs = torch.log_softmax(logits / temperature, dim=-1)
+    entropy = -(logprobs.exp() * logprobs).sum(-1)
+    return logprobs.gather(-1, targets[:, None])[:, 0], entropy
+
+
+def token_logprobs(model: Any, batch: Batch, temperature: float, chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
+    """The learner's log-probs and entropies of a batch's trained tokens, each (N,).
+
+    Only positions that are trained go through the vocabulary projection, ``chunk`` logits at a time: with a
+    vocabulary of 151,936 the logits of a whole batch never exist; the backward pass computes each chunk again.
+    """
+    decoder = model.get_decoder()
+    hidden = decoder(
+        input_ids=batch.token_ids, position_ids=batch.position_ids, attention_mask=batch.mask, use_cache=False
+    ).last_hidden_state
+    hidden = hidden.flatten(0, 1)[batch.predictors]
+    size = max(1, chunk // model.config.vocab_size)
+    if len(hidden) <= size:
+        return head(model, hidden, batch.targets, temperature)
+    parts = [
+        checkpoint(head, model, h, t, temperature, use_reentrant=False)
+        for h, t in zip(hidden.split(size), batch.targets.split(size), strict=True)
+    ]
+    return torch.cat([p for p, _ in parts]), torch.cat([e for _, e in parts])
+
+
+@dataclass(frozen=True, slots=True)
+class Optim:
+    """How the learner steps: peak learning rate, its schedule over ``steps`` optimiser steps, clipping, batching."""
+
+    lr: float
+    steps: int
+    warmup: int = 0
+    schedule: str = "constant"
+    weight_decay: float = 0.0
+    grad_clip: float = 1.0
+    microbatch_tokens: int = 8192
+    packed: bool = False
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of optimiser step ``step``, counted from 0: linear warm-up, then flat, linear or cosine to 10%."""
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
+        shape = {"constant": 1.0, "linear": 1 - 0.9 * done, "cosine": 0.55 + 0.45 * math.cos(math.pi * done)}
+        return self.lr * shape[self.schedule]
+
+
+class Learner:
+    """Owns the model being trained and its optimiser.
+
+    fp32 on a CPU; with ``autocast`` the weights stay fp32 and the arithmetic is bfloat16. ``reference`` is a frozen
+    model for the KL, or None. ``temperature`` is the one replies are sampled at.
+    """
+
+    def __init__(
+        self, model: Any, optim: Optim, temperature: float = 1.0, reference: Any = None, autocast: bool = False
+    ) -> None:
+        self.model, self.optim, self.temperature, self.reference = model, optim, temperature, reference
+        self.device = next(model.parameters()).device
+        self.autocast = autocast
+        self.steps = 0
+        self.skipped = self._skipped_in_a_row = 0
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=optim.lr, betas=(0.9, 0.95), weight_decay=optim.weight_decay, fused=True
+        )
+
+    def cast(self) -> contextlib.AbstractContextManager[Any]:
+        """bfloat16 arithmetic where it is switched on."""
+        if self.autocast:
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def gradient(self, samples: Sequence[Sample], weights: Sequence[float], loss: Loss) -> dict[str, float]:
+        """Add the gradient of one optimiser step to the parameters; returns the step's metrics.
+
+        The sum over micro-batches is the same, to rounding, for any number of them, packed or padded.
+        """
+        dtype = next(self.model.parameters()).dtype
+        pad = self.model.config.pad_token_id or 0
+        totals: dict[str, float] = {}
+        tokens = padding = 0
+        gaps: list[Tensor] = []
+        for rows in plan([len(s.token_ids) for s in samples], self.optim.microbatch_tokens, self.optim.packed):
+            batch = to_device(collate(samples, weights, rows, pad, dtype), self.device)
+            with self.cast():
+                logprobs, entropy = token_logprobs(self.model, batch, self.temperature)
+                reference = None
+                if self.reference is not None:
+                    with torch.no_grad():
+                        reference = token_logprobs(self.reference, batch, self.temperature)[0].to(dtype)
+            # nan: never sampled, so the ratio is 1 by definition
+            behaviour = torch.where(batch.behaviour.isnan(), logprobs.detach().to(dtype), batch.behaviour)
+            inputs = LossInputs(logprobs.to(dtype), behaviour, reference, entropy, batch.advantages, batch.weights)
+            value, metrics = loss(inputs)
+            value.backward()  # type: ignore[no-untyped-call]
+            for name, metric in {"train/loss": value.detach(), **metrics}.items():
+                totals[name] = totals.get(name, 0.0) + float(metric)
+            gaps.append((logprobs.detach() - behaviour).abs().max())
+            tokens, padding = tokens + batch.tokens, padding + batch.padding
+        totals["train/padding"] = padding / max(1, tokens + padding)
+        totals["train/logprob_gap"] = float(torch.stack(gaps).max())
+        return totals
+
+    def step(self, samples: Sequence[Sample], weights: Sequence[float], loss: Loss) -> dict[str, float]:
+        """One optimiser step. A loss or gradient that is no number skips it; the third in a row raises NotFinite."""
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        metrics = self.gradient(samples, weights, loss)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.grad_clip))
+        metrics |= {"train/grad_norm": norm, "train/lr": self.optim.lr_at(self.steps), "train/skipped": 0.0}
+        if np.isfinite(metrics["train/loss"]) and math.isfinite(norm):
+            for group in self.optimizer.param_groups:
+                group["lr"] = metrics["train/lr"]
+            self.optimizer.step()
+            self._skipped_in_a_row = 0
+        else:
+            metrics["train/skipped"] = 1.0
+            self.skipped += 1
+            self._skipped_in_a_row += 1
+            if self._skipped_in_a_row >= 3:
+                raise NotFinite(
+                    f"loss {metrics['train/loss']} and gradient norm {norm} in three optimiser steps in a row: lower "
+                    "train.lr or train.grad_clip, or resume from a checkpoint before it"
+                )
+        self.steps += 1
+        self.model.eval()
+        return metrics
