@@ -78,6 +78,12 @@ class Optim:
         return self.lr * shape[self.schedule]
 
 
+def casting(model: Any, autocast: bool) -> Callable[[], contextlib.AbstractContextManager[Any]]:
+    """A context for forward passes: bfloat16 arithmetic where ``autocast`` is on."""
+    device = next(model.parameters()).device.type
+    return (lambda: torch.autocast(device, torch.bfloat16)) if autocast else contextlib.nullcontext
+
+
 class Learner:
     """Owns the model being trained and its optimiser.
 
@@ -90,18 +96,12 @@ class Learner:
     ) -> None:
         self.model, self.optim, self.temperature, self.reference = model, optim, temperature, reference
         self.device = next(model.parameters()).device
-        self.autocast = autocast
+        self.cast = casting(model, autocast)
         self.steps = 0
         self.skipped = self._skipped_in_a_row = 0
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=optim.lr, betas=(0.9, 0.95), weight_decay=optim.weight_decay, fused=True
         )
-
-    def cast(self) -> contextlib.AbstractContextManager[Any]:
-        """bfloat16 arithmetic where it is switched on."""
-        if self.autocast:
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return contextlib.nullcontext()
 
     def gradient(self, samples: Sequence[Sample], weights: Sequence[float], loss: Loss) -> dict[str, float]:
         """Add the gradient of one optimiser step to the parameters; returns the step's metrics.

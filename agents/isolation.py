@@ -1,0 +1,147 @@
+"""Environments at arm's length: what they raise, answer or fail to answer becomes one kind of failure.
+
+An environment runs in this process, or in one of its own where it asks for a time limit: a task's ``time_limit``
+attribute, in seconds, for each reset and step.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import time
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+import gymnasium as gym
+
+import ragen_lite  # noqa: F401  (registers the tasks, in a child process too)
+from ragen_lite.envs.dialogue import Dialogue
+
+
+class EnvFailure(RuntimeError):
+    """An environment raised, hung or returned nonsense; the text says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvSpec:
+    """How to make a task's Dialogue. Example: ``EnvSpec("ragen_lite/Sokoban-v0", {"boxes": 2})``."""
+
+    id: str
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    protocol: str | None = None
+
+    def make(self) -> Dialogue:
+        """The Dialogue itself. Raises what Gymnasium and the task raise for an unknown id or a wrong option."""
+        return Dialogue(gym.make(self.id, disable_env_checker=True, **self.kwargs), self.protocol)
+
+    def open(self) -> Handle:
+        """The Dialogue behind a handle, in a process of its own where the task has a time limit."""
+        env = self.make()
+        limit = getattr(env.unwrapped, "time_limit", None)
+        return Handle(env) if limit is None else ProcessHandle(env, self, float(limit))
+
+
+def checked(result: tuple[Any, ...]) -> tuple[str, float, bool, bool, dict[str, Any]]:
+    """A step's result, or EnvFailure where it is not text, a finite reward, two truth values and a dict."""
+    if not isinstance(result, tuple) or len(result) != 5:
+        raise EnvFailure(f"step returned {str(result)[:80]!r}, not (observation, reward, terminated, truncated, info)")
+    observation, reward, terminated, truncated, info = result
+    if not isinstance(observation, str):
+        raise EnvFailure(f"the observation is {type(observation).__name__}, not text")
+    if not math.isfinite(reward):
+        raise EnvFailure(f"the reward is {reward}, not a finite number")
+    if not isinstance(info, dict):
+        raise EnvFailure(f"info is {type(info).__name__}, not a dict")
+    return observation, float(reward), bool(terminated), bool(truncated), info
+
+
+class Handle:
+    """A Dialogue in this process. ``send`` starts a call, ``ready`` says whether it is done, ``take`` gives its result."""
+
+    def __init__(self, env: Dialogue) -> None:
+        self.system = env.system
+        self._env = env
+        self._result: Any = None
+
+    def send(self, method: str, **kwargs: Any) -> None:
+        """Begin ``reset(seed=, options=)`` or ``step(action=)``."""
+        try:
+            self._result = getattr(self._env, method)(**kwargs)
+        except Exception as error:  # the one place where another's exception becomes data
+            self._result = EnvFailure(f"{type(error).__name__}: {error}")
+
+    def ready(self) -> bool:
+        """Whether ``take`` will answer at once."""
+        return True
+
+    def take(self) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """The result; a reset's as a step's with no reward. Raises EnvFailure."""
+        result = self._result
+        if isinstance(result, EnvFailure):
+            raise result
+        if isinstance(result, tuple) and len(result) == 2:
+            result = (result[0], 0.0, False, False, result[1])
+        return checked(result)
+
+    def close(self) -> None:
+        self._env.close()
+
+
+def _serve(connection: Connection, spec: EnvSpec) -> None:
+    handle = Handle(spec.make())
+    while True:
+        method, kwargs = connection.recv()
+        handle.send(method, **kwargs)
+        try:
+            connection.send((True, handle.take()))
+        except EnvFailure as failure:
+            connection.send((False, str(failure)))
+
+
+class ProcessHandle(Handle):
+    """A Dialogue in its own process, which is ended where it does not answer within ``limit`` seconds."""
+
+    START = 60.0  # seconds for the process itself to start
+
+    def __init__(self, env: Dialogue, spec: EnvSpec, limit: float) -> None:
+        super().__init__(env)
+        self._spec, self._limit = spec, limit
+        self._process: Any = None
+
+    def send(self, method: str, **kwargs: Any) -> None:
+        """See Handle."""
+        grace = 0.0
+        if self._process is None or not self._process.is_alive():
+            context = multiprocessing.get_context("spawn")
+            self._pipe, child = context.Pipe()
+            self._process = context.Process(target=_serve, args=(child, self._spec), daemon=True)
+            self._process.start()
+            child.close()
+            grace = self.START
+        self._pipe.send((method, kwargs))
+        self._deadline = time.monotonic() + self._limit + grace
+
+    def ready(self) -> bool:
+        """See Handle; true after the time limit as well, when ``take`` raises."""
+        return self._pipe.poll() or time.monotonic() > self._deadline
+
+    def take(self) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """See Handle."""
+        if not self._pipe.poll(max(0.0, self._deadline - time.monotonic())):
+            self.close()
+            raise EnvFailure(f"no answer within its time limit of {self._limit:g} s; its process was ended")
+        try:
+            fine, result = self._pipe.recv()
+        except EOFError:
+            self.close()
+            raise EnvFailure("its process ended without an answer") from None
+        if not fine:
+            raise EnvFailure(result)
+        return checked(result)
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process = None

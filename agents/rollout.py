@@ -1,0 +1,198 @@
+"""Rollout: one loop over an engine and many environments, without a turn barrier."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ragen_lite.agents.chat import Chat
+from ragen_lite.agents.engine import Engine, Request, draw_key
+from ragen_lite.agents.isolation import EnvFailure, EnvSpec, Handle
+from ragen_lite.agents.scripted import outcome_of
+from ragen_lite.agents.trajectory import Completion, Outcome, Sampling, Trajectory, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a trajectory begins: the task instance (seed, split), its group, and which member of it this is."""
+
+    seed: int
+    split: str = "train"
+    group: int = 0
+    member: int = 0
+
+
+class PromptTooLong(ValueError):
+    """The very first prompt of a task does not fit the context."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """A trajectory under way."""
+
+    start: Start
+    env: Handle
+    observation: str = ""
+    ids: list[int] = field(default_factory=list)
+    sampled: list[bool] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    completion: Completion | None = None
+
+    def append(self, token_ids: Sequence[int], logprobs: Sequence[float] | None = None) -> None:
+        self.ids += token_ids
+        self.sampled += [logprobs is not None] * len(token_ids)
+        self.logprobs += logprobs if logprobs is not None else [0.0] * len(token_ids)
+
+    def finish(self, env_id: str, outcome: Outcome, error: str | None = None) -> Trajectory:
+        start = self.start
+        return Trajectory(
+            env_id=env_id,
+            seed=start.seed,
+            group=start.group,
+            member=start.member,
+            token_ids=tuple(self.ids),
+            sampled=tuple(self.sampled),
+            logprobs=tuple(self.logprobs),
+            turns=tuple(self.turns),
+            outcome=outcome,
+            error=error,
+        )
+
+
+class Rollout:
+    """Plays trajectories of one task with one engine; its environments are kept from call to call.
+
+    Args:
+        engine: token ids in, sampled token ids out.
+        chat: the conversation's template, of the engine's tokenizer.
+        spec: the task.
+        run_seed: owns, with seed, member and turn, every draw of the policy.
+    """
+
+    def __init__(self, engine: Engine, chat: Chat, spec: EnvSpec, run_seed: int) -> None:
+        self.engine, self.chat, self.spec, self.run_seed = engine, chat, spec, run_seed
+        self._free: list[Handle] = []
+
+    def play(
+        self,
+        starts: Sequence[Start],
+        sampling: Sampling,
+        on_progress: Callable[[int, int], None] = lambda finished, tokens: None,
+    ) -> list[Trajectory]:
+        """Play every start to its end; returns the trajectories in the order of ``starts``.
+
+        ``on_progress(trajectories finished, tokens sampled)`` is called after each engine step; what it raises ends
+        the rollout. A failing environment ends its own trajectory with ``Outcome.ERROR``.
+
+        Raises PromptTooLong for a first prompt without room for a reply.
+        """
+        done: dict[int, Trajectory] = {}
+        runs: dict[int, _Run] = {}
+        acting: list[int] = []  # trajectories whose environment was asked and has not answered
+        tokens = 0
+        try:
+            for i, start in enumerate(starts):
+                runs[i] = _Run(start, self._free.pop() if self._free else self.spec.open())
+                options = {"split": start.split, "member": start.member}
+                runs[i].env.send("reset", seed=start.seed, options=options)
+                acting.append(i)
+            while len(done) < len(starts):
+                answered = [i for i in acting if runs[i].env.ready()]
+                if not answered and len(acting) == len(runs) - len(done):
+                    time.sleep(0.001)  # nothing to generate: every trajectory waits for its environment
+                acting = [i for i in acting if i not in set(answered)]
+                for i in answered:
+                    trajectory = self._advance(i, runs[i], sampling)
+                    if trajectory is not None:
+                        done[i] = trajectory
+                        self.engine.release(i)
+                        self._free.append(runs[i].env)
+                for i, completion in self.engine.step():
+                    run = runs[i]
+                    run.append(completion.token_ids, completion.logprobs)
+                    run.completion = completion
+                    tokens += len(completion.token_ids)
+                    run.env.send("step", action=self.chat.text(completion.token_ids))
+                    acting.append(i)
+                on_progress(len(done), tokens)
+        finally:
+            for i in runs.keys() - done.keys():  # left early
+                self.engine.release(i)
+                runs[i].env.close()
+        return [done[i] for i in range(len(starts))]
+
+    def _advance(self, i: int, run: _Run, sampling: Sampling) -> Trajectory | None:
+        """Take an environment's answer, end its turn and submit the next; returns the trajectory where it is over."""
+        try:
+            observation, reward, terminated, truncated, info = run.env.take()
+        except EnvFailure as failure:
+            # A reply without an answer has no reward, so it makes no turn: the record ends at the last whole one.
+            end = run.turns[-1].stop if run.turns else 0
+            run.ids, run.sampled, run.logprobs = run.ids[:end], run.sampled[:end], run.logprobs[:end]
+            return run.finish(self.spec.id, Outcome.ERROR, str(failure))
+        if run.completion is None:
+            new = self.chat.start(run.env.system, observation)
+        else:
+            stop = len(run.ids)
+            reply, run.completion = run.completion, None
+            text = self.chat.text(reply.token_ids)
+            begin = stop - len(reply.token_ids)
+            run.turns.append(Turn(run.observation, text, begin, stop, reward, info))
+            if terminated or truncated:
+                return run.finish(self.spec.id, outcome_of(info, terminated))
+            new = self.chat.follow(reply.token_ids[-1], observation)
+        if len(run.ids) + len(new) + sampling.max_tokens > self.engine.max_model_len:
+            if not run.turns:
+                raise PromptTooLong(
+                    f"the first prompt of {self.spec.id} has {len(new)} tokens; with a reply of up to "
+                    f"{sampling.max_tokens} it does not fit engine.max_model_len={self.engine.max_model_len}: raise it, "
+                    "or lower sample.max_tokens"
+                )
+            return run.finish(self.spec.id, Outcome.OUT_OF_TOKENS)
+        run.append(new)
+        run.observation = observation
+        key = draw_key(self.run_seed, run.start.seed, run.start.member, len(run.turns))
+        self.engine.submit(Request(i, tuple(run.ids), sampling, key))
+        return None
+
+    def close(self) -> None:
+        """End the environments' processes."""
+        for handle in self._free:
+            handle.close()
+        self._free = []
+
+
+def error_summary(trajectories: Sequence[Trajectory]) -> str:
+    """The distinct failures of a rollout's environments, each with one seed; empty where there are none."""
+    failures: dict[str, tuple[int, int]] = {}
+    for t in trajectories:
+        if t.error is not None:
+            count, seed = failures.get(t.error, (0, t.seed))
+            failures[t.error] = (count + 1, seed)
+    return "; ".join(f"{count} x {error} (seed {seed})" for error, (count, seed) in failures.items())
+
+
+def as_record(trajectory: Trajectory, advantages: Sequence[float] | None = None) -> dict[str, Any]:
+    """A trajectory as plain JSON types: text, ids, mask, log-probs, rewards and seeds; ``info`` only where it is plain."""
+    turns = [
+        {"observation": t.observation, "reply": t.reply, "start": t.start, "stop": t.stop, "reward": t.reward}
+        | {"info": {k: v for k, v in t.info.items() if isinstance(v, (bool, int, float, str, list, type(None)))}}
+        for t in trajectory.turns
+    ]
+    return {
+        "env_id": trajectory.env_id,
+        "seed": trajectory.seed,
+        "group": trajectory.group,
+        "member": trajectory.member,
+        "outcome": str(trajectory.outcome),
+        "reward": trajectory.reward,
+        "error": trajectory.error,
+        "turns": turns,
+        "token_ids": list(trajectory.token_ids),
+        "sampled": [int(s) for s in trajectory.sampled],
+        "logprobs": list(trajectory.logprobs),
+        "advantages": None if advantages is None else list(advantages),
+    }

@@ -1,0 +1,116 @@
+"""Checkpoints: a Hugging Face folder plus ``trainer/``, written atomically, checked before it is trusted.
+
+``from_pretrained`` and ``vllm serve`` load the folder as it is. Everything is safetensors or JSON; nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from ragen_lite.learner import Learner
+
+KEEP = 3
+
+
+def save(folder: Path, step: int, learner: Learner, tokenizer: Any, state: dict[str, Any]) -> Path:
+    """Write ``folder/step-N``: model, tokenizer, optimiser, torch's generator and ``state`` (plain JSON).
+
+    It is written beside its place and renamed when whole, so a kill at any moment leaves the older ones as they were.
+    Only the newest three are kept.
+    """
+    final, draft = folder / f"step-{step}", folder / f".step-{step}.draft"
+    shutil.rmtree(draft, ignore_errors=True)
+    (draft / "trainer").mkdir(parents=True)
+    learner.model.save_pretrained(draft)
+    tokenizer.save_pretrained(draft)
+    save_file(_optimizer_tensors(learner), draft / "trainer" / "optimizer.safetensors")
+    whole = state | {"step": step, "learner_steps": learner.steps, "skipped": learner.skipped}
+    (draft / "trainer" / "state.json").write_text(json.dumps(whole, indent=1))
+    files = sorted(p for p in draft.rglob("*") if p.is_file())
+    sums = {str(p.relative_to(draft)): _digest(p) for p in files}
+    (draft / "trainer" / "manifest.json").write_text(json.dumps(sums, indent=1))
+    for path in [*files, draft / "trainer" / "manifest.json"]:
+        with path.open("rb") as handle:
+            os.fsync(handle.fileno())
+    shutil.rmtree(final, ignore_errors=True)
+    draft.rename(final)
+    for _, old in _steps(folder)[KEEP:]:
+        shutil.rmtree(old)
+    return final
+
+
+def _optimizer_tensors(learner: Learner) -> dict[str, torch.Tensor]:
+    tensors = {"rng": torch.get_rng_state()}
+    for name, parameter in learner.model.named_parameters():
+        for key, value in learner.optimizer.state.get(parameter, {}).items():
+            tensors[f"{name}/{key}"] = value.detach().clone().contiguous()
+    return tensors
+
+
+def restore(path: Path, learner: Learner) -> dict[str, Any]:
+    """Give the learner the checkpoint's weights, optimiser and counters; returns its ``state``."""
+    weights = load_file(path / "model.safetensors") if (path / "model.safetensors").exists() else _shards(path)
+    own = dict(learner.model.named_parameters())
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            if name in own:
+                own[name].copy_(tensor)
+    tensors = load_file(path / "trainer" / "optimizer.safetensors")
+    torch.set_rng_state(tensors.pop("rng"))
+    for name, parameter in own.items():
+        slots = {k.rpartition("/")[2]: v for k, v in tensors.items() if k.rpartition("/")[0] == name}
+        if slots:
+            learner.optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in slots.items()}
+    state: dict[str, Any] = json.loads((path / "trainer" / "state.json").read_text())
+    learner.steps, learner.skipped = state["learner_steps"], state["skipped"]
+    return state
+
+
+def _shards(path: Path) -> dict[str, torch.Tensor]:
+    index = json.loads((path / "model.safetensors.index.json").read_text())
+    parts = [load_file(path / name) for name in sorted(set(index["weight_map"].values()))]
+    return {name: tensor for part in parts for name, tensor in part.items()}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _steps(folder: Path) -> list[tuple[int, Path]]:
+    """The checkpoints of a folder, the newest first."""
+    found = [(int(p.name[5:]), p) for p in folder.glob("step-*") if p.name[5:].isdigit()]
+    return sorted(found, reverse=True)
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        sums = json.loads((path / "trainer" / "manifest.json").read_text())
+    except (OSError, ValueError):
+        return "its manifest is missing or unreadable"
+    for name, digest in sums.items():
+        if not (path / name).is_file():
+            return f"{name} is missing"
+        if _digest(path / name) != digest:
+            return f"{name} is not what was written"
+    return None
+
+
+def last_good(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest undamaged checkpoint of a folder, and a sentence about each damaged one passed over."""
+    notes = []
+    for _, path in _steps(folder):
+        why = damage(path)
+        if why is None:
+            return path, notes
+        notes.append(f"checkpoint {path} is damaged ({why}); the one before it is used")
+    return None, notes

@@ -1,0 +1,378 @@
+"""The configuration: one schema for all commands, and the command line that fills it.
+
+Hydra reads ``key=value``; what it would answer cryptically is answered here first, in a sentence.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+CONFIGS = Path(__file__).with_name("configs")
+
+
+class ConfigError(ValueError):
+    """Input that cannot work: what came, what is allowed, what to do."""
+
+
+@dataclass
+class EnvConfig:
+    """The task. ``env=sokoban`` takes configs/env/sokoban.yaml, ``env=my_package:MyEnv-v0`` any registered id."""
+
+    id: str = "ragen_lite/Sokoban-v0"
+    """Gymnasium id; ``module:Name-v0`` imports the module first."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Options of the task, each as env.kwargs.NAME=VALUE."""
+    protocol: str | None = None
+    """How replies are read: think_answer, answer, boxed, free; null takes the task's own."""
+
+
+@dataclass
+class ModelConfig:
+    """The policy. ``model=tiny`` is the embedded one, ``model=PATH`` a Hugging Face folder or hub name."""
+
+    path: str = "tiny"
+    """tiny, scratch (random weights, for sft), a folder or a hub name; for evaluate also random and solver."""
+    dtype: str = "auto"
+    """Arithmetic: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float64. Weights stay 32 or 64 bit."""
+    scratch: dict[str, int] = field(default_factory=dict)
+    """Shape of model.path=scratch: hidden, layers, heads, context."""
+
+
+@dataclass
+class AlgoConfig:
+    """Credit and loss, as algo=grpo, dr_grpo, rloo, turn or reinforce set them."""
+
+    credit: str = "grpo"
+    """Advantages from a group: grpo (return against the group), rloo (against the others), turn (return from each turn on)."""
+    normalize: bool = True
+    """Divide advantages by the group's standard deviation."""
+    loss: str = "clip"
+    """clip (PPO's, with the two clip ratios below) or reinforce (no clipping)."""
+    clip_low: float = 0.2
+    """Lower clip ratio: a ratio below 1 - clip_low earns no more."""
+    clip_high: float = 0.28
+    """Upper clip ratio: a ratio above 1 + clip_high earns no more (DAPO's clip-higher)."""
+    aggregation: str = "token"
+    """Weight of a token: token (all tokens of an optimiser step alike), sequence (all trajectories alike), constant (1 / sample.max_tokens)."""
+    kl: str = "off"
+    """Estimator of the KL to the frozen starting model, added to the loss: off, k1, k2 or k3."""
+    kl_coef: float = 0.0
+    """Weight of the KL; needs kl other than off."""
+    entropy_coef: float = 0.0
+    """Weight of the entropy bonus."""
+    filter: str = "outcome"
+    """Groups kept: outcome (some members succeeded, some did not), spread (returns differ), none (all)."""
+    turn_mask: bool = True
+    """Train on sampled tokens only; false trains on observations too, to show what that breaks."""
+
+
+@dataclass
+class EngineConfig:
+    """Where replies are generated."""
+
+    name: str = "torch"
+    """torch: the learner's own model, in this process."""
+    slots: int = 256
+    """Trajectories under way at once; bounds the cache's memory."""
+    max_model_len: int | None = None
+    """Longest trajectory in tokens; null: what the model allows, at most 4096."""
+
+
+@dataclass
+class SampleConfig:
+    """How replies are drawn."""
+
+    temperature: float = 1.0
+    """Temperature in training and in sampled evaluation; the learner's log-probs are taken at it too."""
+    max_tokens: int = 48
+    """Longest reply in tokens."""
+
+
+@dataclass
+class TrainConfig:
+    """The training loop, of ``train`` and of ``sft``."""
+
+    steps: int = 100
+    """Iterations; each samples groups x group_size trajectories (sft: demonstrations) and makes epochs x mini_batches optimiser steps."""
+    groups: int = 16
+    """Task instances an iteration."""
+    group_size: int = 8
+    """Trajectories of each instance."""
+    epochs: int = 1
+    """Passes over an iteration's trajectories."""
+    mini_batches: int = 4
+    """Optimiser steps a pass."""
+    lr: float = 1e-6
+    """Peak learning rate of AdamW (betas 0.9, 0.95)."""
+    warmup: int = 0
+    """Iterations of linear warm-up."""
+    schedule: str = "constant"
+    """After the warm-up: constant, or linear or cosine down to 10%."""
+    weight_decay: float = 0.0
+    """AdamW's weight decay."""
+    grad_clip: float = 1.0
+    """Largest norm of the gradient."""
+    microbatch_tokens: int = 16384
+    """Tokens of one forward and backward pass, padding included; bounds memory, never changes the gradient."""
+    packed: bool = False
+    """Put several trajectories into a row; false: one a row, sorted by length."""
+
+
+@dataclass
+class EvalConfig:
+    """Evaluation, within ``train`` and by ``evaluate``."""
+
+    every: int = 20
+    """Iterations between evaluations on the val split; 0: only before and after, on the test split."""
+    instances: int = 256
+    """Held-out instances."""
+    split: str = "test"
+    """Split that ``evaluate`` measures on: train, val or test."""
+    compare: str | None = None
+    """A second model for ``evaluate``, compared pair by pair on the same instances."""
+
+
+@dataclass
+class RunConfig:
+    """The run's folder and its logs."""
+
+    dir: str = "runs"
+    """Where run folders are made."""
+    name: str = "run"
+    """The last part of the folder's name."""
+    resume: str = "no"
+    """no, auto (the newest run of this env and name, from its last good checkpoint), or a run folder."""
+    save_every: int = 50
+    """Iterations between checkpoints; the last is always saved, the three newest are kept."""
+    wandb: bool = False
+    """Log to Weights & Biases too."""
+
+
+@dataclass
+class Config:
+    """Everything a command can be told."""
+
+    env: EnvConfig = field(default_factory=EnvConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    algo: AlgoConfig = field(default_factory=AlgoConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    seed: int = 0
+    """Owns every draw of a run: instances, replies, the order of mini-batches."""
+    data: str = "teacher"
+    """What sft learns from: teacher (the task's own demonstrations), solver, or a JSONL file of trajectories."""
+
+
+# ---- checking ----
+
+_CHOICES = {
+    "model.dtype": ("auto", "float32", "bfloat16", "float64"),
+    "algo.aggregation": ("token", "sequence", "constant"),
+    "algo.kl": ("off", "k1", "k2", "k3"),
+    "engine.name": ("torch",),
+    "train.schedule": ("constant", "linear", "cosine"),
+    "eval.split": ("train", "val", "test"),
+}
+_POSITIVE = (
+    *("engine.slots", "sample.max_tokens", "train.steps", "train.groups", "train.group_size", "train.epochs"),
+    *("train.mini_batches", "train.lr", "train.grad_clip", "train.microbatch_tokens", "eval.instances", "run.save_every"),
+)
+_NOT_NEGATIVE = (
+    *("algo.clip_low", "algo.clip_high", "algo.kl_coef", "algo.entropy_coef", "sample.temperature", "train.warmup"),
+    *("train.weight_decay", "eval.every", "seed"),
+)
+
+
+def get(config: Config, key: str) -> Any:
+    """The value at a dotted key."""
+    value: Any = config
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def check(config: Config) -> None:
+    """Refuse what cannot work or would silently do nothing. Raises ConfigError."""
+    from ragen_lite.loss import CREDITS, FILTERS, LOSSES
+
+    tables = {"algo.credit": tuple(CREDITS), "algo.loss": tuple(LOSSES), "algo.filter": tuple(FILTERS)}
+    for key, allowed in {**_CHOICES, **tables}.items():
+        if get(config, key) not in allowed:
+            raise ConfigError(f"{key}={get(config, key)!r}: choose one of {', '.join(allowed)}")
+    for key in _POSITIVE:
+        if not get(config, key) > 0:
+            raise ConfigError(f"{key}={get(config, key)}: it must be above 0")
+    for key in _NOT_NEGATIVE:
+        if not get(config, key) >= 0:
+            raise ConfigError(f"{key}={get(config, key)}: it must not be below 0")
+    algo, train = config.algo, config.train
+    if (algo.kl == "off") != (algo.kl_coef == 0):
+        raise ConfigError(
+            f"algo.kl={algo.kl} with algo.kl_coef={algo.kl_coef:g} does nothing: set both (such as algo.kl=k3 "
+            "algo.kl_coef=0.001) or neither"
+        )
+    if algo.loss == "reinforce" and (algo.clip_low, algo.clip_high) != (0.2, 0.28):
+        raise ConfigError("algo.clip_low and algo.clip_high do nothing with algo.loss=reinforce: take algo.loss=clip")
+    if config.model.scratch and config.model.path != "scratch":
+        raise ConfigError(f"model.scratch does nothing with model.path={config.model.path}: take model.path=scratch")
+    if train.group_size < 2:
+        raise ConfigError("train.group_size=1: a group of one has no baseline, so nothing is learnt; take 2 or more")
+    if train.mini_batches > train.groups * train.group_size:
+        raise ConfigError(
+            f"train.mini_batches={train.mini_batches}: more than the {train.groups * train.group_size} trajectories "
+            "of an iteration (train.groups x train.group_size)"
+        )
+    if config.sample.temperature == 0:
+        raise ConfigError("sample.temperature=0: greedy replies of a group are all the same; take a temperature above 0")
+
+
+# ---- the schema as text ----
+
+
+def documented(node: type = Config, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Every field as (dotted key, default, the line documented under it), read from the source."""
+    tree = ast.parse(inspect.getsource(node)).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    docs = {}
+    for before, after in zip(tree.body, tree.body[1:], strict=False):
+        if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            docs[ast.unparse(before.target)] = str(after.value.value)
+    for item in fields(node):
+        default = getattr(node(), item.name)
+        if is_dataclass(default):
+            yield from documented(type(default), f"{prefix}{item.name}.")
+        else:
+            yield f"{prefix}{item.name}", default, docs.get(item.name, "")
+
+
+def options_of(group: str) -> list[str]:
+    """The choices of a configuration group such as ``env``."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def groups() -> list[str]:
+    """The configuration groups."""
+    return sorted(path.name for path in CONFIGS.iterdir() if path.is_dir() and any(path.glob("*.yaml")))
+
+
+def help_text(command: str, purpose: str) -> str:
+    """What ``--help`` prints."""
+    lines = [purpose, "", f"python -m ragen_lite.{command} KEY=VALUE ...", "", "Groups, each a set of values (GROUP=CHOICE):"]
+    lines += [f"  {group}={' | '.join(options_of(group))}" for group in groups()]
+    lines += ["  env=MODULE:NAME-v0 takes any registered Gymnasium env, model=PATH any Hugging Face folder or hub name", ""]
+    lines += ["Values, with their defaults before a group changes them:"]
+    for key, default, doc in documented():
+        lines.append(f"  {key}={'null' if default is None else default}\n      {doc}")
+    lines += ["", "--cfg job shows the resolved values; -m runs a sweep, such as -m algo=grpo,rloo seed=1,2,3"]
+    return "\n".join(lines)
+
+
+# ---- the command line ----
+
+
+def rewrite(argument: str) -> list[str]:
+    """An argument as Hydra takes it: models by path, environments by id, options of the task. Raises ConfigError."""
+    key, equals, value = argument.partition("=")
+    if not equals or key.startswith("-") or key.startswith("hydra"):
+        return [argument]
+    bare = key.lstrip("+~")
+    if bare in groups():
+        if bare == "model" and value not in options_of("model") and "," not in value:
+            return ["model=hf", f"model.path='{value}'"]
+        if bare == "env" and (":" in value or "/" in value):
+            return ["env=custom", f"env.id='{value}'"]
+        for choice in value.split(","):
+            if choice not in options_of(bare):
+                close = difflib.get_close_matches(choice, options_of(bare), 1)
+                hint = f" - did you mean {close[0]}?" if close else ""
+                extra = ", or any registered Gymnasium env as MODULE:NAME-v0" if bare == "env" else ""
+                raise ConfigError(f"{bare}={choice}: choose one of {', '.join(options_of(bare))}{extra}{hint}")
+        return [argument]
+    if bare.startswith(("env.kwargs.", "model.scratch.")):
+        return [f"++{bare}={value}"]
+    known = [name for name, _, _ in documented()]
+    if bare not in known:
+        close = difflib.get_close_matches(bare, known, 3, 0.5)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"the keys are {', '.join(known)}"
+        raise ConfigError(f"unknown key {bare!r} - {hint} --help documents them all")
+    return [argument]
+
+
+def compose(arguments: list[str]) -> Config:
+    """The configuration that command-line arguments describe. Raises ConfigError."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    _store()
+    GlobalHydra.instance().clear()
+    overrides = [new for argument in arguments for new in rewrite(argument)]
+    try:
+        with initialize_config_dir(str(CONFIGS.resolve()), version_base=None):
+            config = OmegaConf.to_object(hydra_compose("config", overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        cause = error.__cause__ or error
+        raise ConfigError(f"{' '.join(overrides)}: {str(cause).splitlines()[0]}") from error
+    finally:
+        GlobalHydra.instance().clear()
+    assert isinstance(config, Config)
+    check(config)
+    return config
+
+
+def _store() -> None:
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+def command(name: str, purpose: str, run: Callable[[Config], None]) -> None:
+    """The main function of a command: read the command line, run, and say plainly what was wrong with the input."""
+    arguments = sys.argv[1:]
+    if "--help" in arguments or "-h" in arguments:
+        print(help_text(name, purpose))
+        return
+    try:
+        if any(a.startswith("-") for a in arguments):  # --cfg, --multirun, ...: Hydra's own
+            _hydra([new for a in arguments for new in rewrite(a)], run)
+        else:
+            run(compose(arguments))
+    except (ConfigError, *_expected()) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    from ragen_lite.agents.rollout import PromptTooLong
+    from ragen_lite.learner import NotFinite
+
+    return PromptTooLong, NotFinite
+
+
+def _hydra(arguments: list[str], run: Callable[[Config], None]) -> None:
+    import hydra
+    from omegaconf import DictConfig, OmegaConf
+
+    _store()
+
+    def job(raw: DictConfig) -> None:
+        config = OmegaConf.to_object(raw)
+        assert isinstance(config, Config)
+        check(config)
+        run(config)
+
+    sys.argv = [sys.argv[0], *arguments]
+    hydra.main(config_path=str(CONFIGS.resolve()), config_name="config", version_base=None)(job)()

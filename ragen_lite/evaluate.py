@@ -1,0 +1,226 @@
+"""python -m ragen_lite.evaluate: a policy on held-out instances, beside the random policy and the solver."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ragen_lite.agents.engine import Engine
+from ragen_lite.agents.isolation import EnvSpec
+from ragen_lite.agents.rollout import Rollout, Start, error_summary
+from ragen_lite.agents.scripted import POLICIES, play_out
+from ragen_lite.agents.torch_engine import TorchEngine
+from ragen_lite.agents.trajectory import Outcome, Sampling, Trajectory
+from ragen_lite.config import Config, ConfigError, command
+
+Z95 = 1.959963984540054
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """The 95% Wilson score interval of a proportion (Wilson 1927).
+
+    >>> [round(x, 4) for x in wilson(5, 10)]
+    [0.2366, 0.7634]
+    """
+    if n == 0:
+        return 0.0, 1.0
+    p, z2 = successes / n, Z95 * Z95
+    centre, half = (p + z2 / (2 * n)) / (1 + z2 / n), Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def bootstrap(values: Sequence[float], draws: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """The 95% percentile bootstrap interval of a mean (Efron 1979)."""
+    array = np.asarray(values, dtype=np.float64)
+    picks = np.random.default_rng(seed).integers(len(array), size=(draws, len(array)))
+    low, high = np.quantile(array[picks].mean(axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a policy did on n instances; regret, in the task's cost, is None where the task does not tell it."""
+
+    n: int
+    success: float
+    success_low: float
+    success_high: float
+    reward: float
+    reward_low: float
+    reward_high: float
+    regret: float | None
+    deadlocked: float | None
+    turns: float
+    reply_tokens: float | None
+    format_errors: float
+    errors: int
+
+
+def summarise(trajectories: Sequence[Trajectory]) -> Summary:
+    """Success, return, regret, turns, reply length and format errors, with intervals.
+
+    ``regret`` is the mean over the trajectories that did not dead-lock themselves of what their actions cost beyond
+    the best; ``deadlocked`` is the share of the others. A failed environment counts as no success.
+    """
+    wins = sum(t.success for t in trajectories)
+    returns = [t.reward for t in trajectories]
+    turns = [turn for t in trajectories for turn in t.turns]
+    regrets = [[turn.info.get("regret") for turn in t.turns] for t in trajectories]
+    known = [sum(r) for r in regrets if r and None not in r]
+    finite = [r for r in known if math.isfinite(r)]
+    lengths = [turn.stop - turn.start for turn in turns if turn.stop > turn.start]
+    return Summary(
+        len(trajectories),
+        wins / max(1, len(trajectories)),
+        *wilson(wins, len(trajectories)),
+        float(np.mean(returns)),
+        *bootstrap(returns),
+        float(np.mean(finite)) if finite else None,
+        1 - len(finite) / len(known) if known else None,
+        len(turns) / max(1, len(trajectories)),
+        float(np.mean(lengths)) if lengths else None,
+        float(np.mean([turn.info.get("unreadable") is not None for turn in turns])) if turns else 0.0,
+        sum(t.outcome is Outcome.ERROR for t in trajectories),
+    )
+
+
+def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int, float]:
+    """Pairs won by the first only, by the second only, and the exact two-sided p-value (McNemar 1947).
+
+    >>> mcnemar([True, True, True, False], [False, False, False, False])
+    (3, 0, 0.25)
+    """
+    only_first = sum(a and not b for a, b in zip(first, second, strict=True))
+    only_second = sum(b and not a for a, b in zip(first, second, strict=True))
+    n, k = only_first + only_second, min(only_first, only_second)
+    tail = sum(math.comb(n, i) for i in range(k + 1)) / 2**n
+    return only_first, only_second, min(1.0, 2 * tail)
+
+
+def starts(split: str, instances: int) -> list[Start]:
+    """The held-out instances of a split: the same for every run and every policy."""
+    return [Start(seed=i, split=split, group=i) for i in range(instances)]
+
+
+def scripted(spec: EnvSpec, name: str, split: str, instances: int) -> list[Trajectory]:
+    """The random policy or the solver on the held-out instances."""
+    env = spec.make()
+    return [play_out(env, POLICIES[name], seed=s.seed, split=s.split) for s in starts(split, instances)]
+
+
+def make_spec(config: Config) -> EnvSpec:
+    """The task of a configuration, made once to see that it can be. Raises ConfigError."""
+    import gymnasium.error
+
+    spec = EnvSpec(config.env.id, dict(config.env.kwargs), config.env.protocol)
+    try:
+        spec.make().close()
+    except (gymnasium.error.Error, ImportError) as error:
+        raise ConfigError(f"env.id={spec.id}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"env.id={spec.id} with {spec.kwargs}: {error}") from error
+    return spec
+
+
+class Evaluator:
+    """Measures an engine's policy on held-out instances of a task, sampled and greedy."""
+
+    def __init__(self, engine: Engine, rollout: Rollout, config: Config) -> None:
+        self.engine, self.rollout, self.config = engine, rollout, config
+
+    def play(self, split: str, instances: int, temperature: float) -> list[Trajectory]:
+        """Trajectories of the held-out instances at a temperature."""
+        sampling = Sampling(temperature, self.config.sample.max_tokens)
+        return self.rollout.play(starts(split, instances), sampling)
+
+    def both(self, split: str, instances: int) -> dict[str, list[Trajectory]]:
+        """Sampled at the configuration's temperature, and greedy."""
+        sampled = self.play(split, instances, self.config.sample.temperature)
+        return {"sampled": sampled, "greedy": self.play(split, instances, 0.0)}
+
+
+COLUMNS: dict[str, Callable[[Summary], str]] = {
+    "success": lambda s: f"{s.success:.1%}",
+    "95% interval": lambda s: f"{s.success_low:.1%} to {s.success_high:.1%}",
+    "return": lambda s: f"{s.reward:.2f} ({s.reward_low:.2f} to {s.reward_high:.2f})",
+    "regret": lambda s: "-" if s.regret is None else f"{s.regret:.2f}",
+    "dead-locked": lambda s: "-" if s.deadlocked is None else f"{s.deadlocked:.1%}",
+    "turns": lambda s: f"{s.turns:.2f}",
+    "reply tokens": lambda s: "-" if s.reply_tokens is None else f"{s.reply_tokens:.1f}",
+    "format errors": lambda s: f"{s.format_errors:.1%}",
+}
+
+
+def table(rows: dict[str, Summary], title: str) -> Any:
+    """A rich table of summaries."""
+    from rich.table import Table
+
+    view = Table(title=title, title_justify="left")
+    view.add_column("policy")
+    for column in COLUMNS:
+        view.add_column(column, justify="right")
+    for name, summary in rows.items():
+        view.add_row(name, *(show(summary) for show in COLUMNS.values()))
+    return view
+
+
+def paired(name: str, first: Sequence[Trajectory], other: str, second: Sequence[Trajectory]) -> str:
+    """A sentence that compares two policies instance by instance: difference, interval, McNemar's test."""
+    a, b = [t.success for t in first], [t.success for t in second]
+    low, high = bootstrap([float(x) - float(y) for x, y in zip(a, b, strict=True)])
+    only_a, only_b, p = mcnemar(a, b)
+    return (
+        f"{name} against {other}, the same {len(a)} instances: {np.mean(a) - np.mean(b):+.1%} "
+        f"(95% {low:+.1%} to {high:+.1%}); {only_a} solved only by the first, {only_b} only by the second, "
+        f"McNemar p = {p:.2g}"
+    )
+
+
+def _measure(config: Config, spec: EnvSpec, path: str) -> dict[str, list[Trajectory]]:
+    from ragen_lite.learner import casting
+    from ragen_lite.models import load_policy
+
+    policy = load_policy(config, path)
+    cast = casting(policy.model, policy.autocast)
+    engine = TorchEngine(policy.model, policy.chat.stop_ids, policy.max_model_len, config.engine.slots, cast)
+    rollout = Rollout(engine, policy.chat, spec, config.seed)
+    played = Evaluator(engine, rollout, config).both(config.eval.split, config.eval.instances)
+    rollout.close()
+    return {f"{path}, {kind}": trajectories for kind, trajectories in played.items()}
+
+
+def run(config: Config) -> None:
+    """Print the table of one policy (two with eval.compare), the random policy and the solver."""
+    from rich.console import Console
+
+    console = Console()
+    spec = make_spec(config)
+    split, n = config.eval.split, config.eval.instances
+    played: dict[str, list[Trajectory]] = {}
+    pairs = []
+    for path in [config.model.path, *([config.eval.compare] if config.eval.compare else [])]:
+        if path not in ("random", "solver"):
+            played |= _measure(config, spec, path)
+    names = list(played)
+    if len(names) == 4:
+        pairs = [(names[0], names[2]), (names[1], names[3])]
+    for name in ("random", "solver"):
+        played[name] = scripted(spec, name, split, n)
+    console.print(table({k: summarise(v) for k, v in played.items()}, f"{spec.id}, {n} instances of the {split} split"))
+    for a, b in pairs or [(name, "random") for name in names]:
+        console.print(paired(a, played[a], b, played[b]))
+    if failures := error_summary([t for ts in played.values() for t in ts]):
+        console.print(f"failed environments: {failures}")
+
+
+def as_json(summary: Summary) -> dict[str, Any]:
+    """A summary as a JSON object."""
+    return asdict(summary)
+
+
+if __name__ == "__main__":
+    command("evaluate", "Measure a policy on held-out instances, beside the random policy and the solver.", run)

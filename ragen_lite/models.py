@@ -1,0 +1,85 @@
+"""Loading: a path or hub name -> model, tokenizer and chat, on the device there is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+from ragen_lite import scratch
+from ragen_lite.agents.chat import Chat
+from ragen_lite.config import Config, ConfigError, ModelConfig
+
+TINY = Path(__file__).with_name("tiny")
+LONGEST = 4096  # max_model_len where the model allows more and nobody asks for it
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A model with what a conversation needs."""
+
+    model: Any
+    tokenizer: Any
+    chat: Chat
+    autocast: bool
+    max_model_len: int
+
+
+def load_policy(config: Config, path: str | Path | None = None) -> Policy:
+    """The policy at ``path`` (``config.model.path`` where left out). Raises ConfigError with what to do."""
+    name = str(path or config.model.path)
+    if name == "scratch":
+        return _scratch(config)
+    folder = TINY if name == "tiny" else Path(name)
+    looks_local = name == "tiny" or folder.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1
+    if looks_local and not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"model={name}: no model there ({folder}/config.json is missing); give a Hugging Face folder, a hub name "
+            "such as Qwen/Qwen2.5-0.5B-Instruct, or tiny"
+        )
+    device, dtype, autocast = arithmetic(config.model)
+    logging.disable_progress_bar()
+    source = str(folder) if looks_local else name
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation="sdpa")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model={name} cannot be loaded: {str(error).splitlines()[0]}") from error
+    return _policy(config, model.to(device), tokenizer, autocast)
+
+
+def arithmetic(config: ModelConfig) -> tuple[torch.device, torch.dtype, bool]:
+    """Device, dtype of the weights, and whether bfloat16 autocast is on. Weights are never stored in 16 bits:
+    AdamW's small steps would be rounded away."""
+    cuda = torch.cuda.is_available()
+    wanted = config.dtype if config.dtype != "auto" else "bfloat16" if cuda else "float32"
+    dtype = torch.float64 if wanted == "float64" else torch.float32
+    return torch.device("cuda" if cuda else "cpu"), dtype, wanted == "bfloat16"
+
+
+def _scratch(config: Config) -> Policy:
+    shape = {"hidden": 96, "layers": 3, "heads": 4, "context": 1024} | config.model.scratch
+    if unknown := set(shape) - {"hidden", "layers", "heads", "context"}:
+        raise ConfigError(f"model.scratch.{min(unknown)}: the shape has hidden, layers, heads and context")
+    device, dtype, autocast = arithmetic(config.model)
+    tokenizer = scratch.make_tokenizer()
+    model = scratch.make_model(tokenizer, seed=config.seed, **shape)
+    return _policy(config, model.to(device, dtype), tokenizer, autocast)
+
+
+def _policy(config: Config, model: Any, tokenizer: Any, autocast: bool) -> Policy:
+    try:
+        chat = Chat(tokenizer)
+    except ValueError as error:
+        raise ConfigError(f"model={config.model.path}: {error}") from error
+    allowed = int(getattr(model.config, "max_position_embeddings", LONGEST))
+    asked = config.engine.max_model_len
+    if asked is not None and asked > allowed:
+        raise ConfigError(f"engine.max_model_len={asked}: the model has {allowed} positions")
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = chat.end_id
+    return Policy(model.eval(), tokenizer, chat, autocast, asked or min(allowed, LONGEST))

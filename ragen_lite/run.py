@@ -1,0 +1,175 @@
+"""A run on disk: its folder, its metrics, its trajectories. Everything a researcher opens afterwards.
+
+``metrics.jsonl`` has one object a step. Names (means over the step's trajectories unless it says otherwise):
+
+==========================  =========================================================================================
+rollout/success             share of trajectories that succeeded
+rollout/return              undiscounted return
+rollout/turns               turns a trajectory
+rollout/reply_tokens        tokens a reply
+rollout/format_errors       share of turns whose reply could not be read
+rollout/errors              trajectories whose environment failed (a count)
+rollout/kept_groups         share of groups that passed the filter
+rollout/tokens_per_second   tokens sampled a second
+eval/success                success on held-out instances, sampled; eval/success_low and _high its 95% Wilson interval
+eval/greedy_success         the same at temperature 0
+eval/random_success         the uniform random policy on the same instances; eval/solver_success the solver
+train/loss                  as minimised; the mean over the step's optimiser steps, as all of train/
+train/grad_norm             before clipping
+train/clip_fraction         weight of tokens whose ratio was clipped
+train/entropy               nats a token
+train/kl                    to the reference model, where there is one
+train/logprob_gap           largest |learner - engine| log-prob of the first optimiser step's tokens, before any update
+train/padding               share of padding among the positions computed
+train/skipped               optimiser steps skipped for a loss or gradient that is no number (a count)
+train/lr                    learning rate
+time/rollout_s, update_s, sync_s   seconds
+==========================  =========================================================================================
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from ragen_lite import checkpoint
+from ragen_lite.config import Config, ConfigError
+
+
+def run_slug(config: Config) -> str:
+    """The part of a run folder's name that says what runs: env and name."""
+    env = config.env.id.rpartition("/")[2].rpartition(":")[2].rpartition("-v")[0] or config.env.id
+    return f"{env.lower()}-{config.run.name}"
+
+
+class Run:
+    """The folder of one run, new or resumed. ``start`` is the step it goes on from, ``checkpoint`` its whole weights."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.start = 0
+        self.checkpoint: Path | None = None
+        self.notes: list[str] = []
+
+    @classmethod
+    def open(cls, config: Config) -> Run:
+        """Make a folder, or find the one to resume. Raises ConfigError where it cannot be written or found."""
+        root, slug = Path(config.run.dir).expanduser(), run_slug(config)
+        if config.run.resume == "no":
+            return cls._new(root, slug, config)
+        if config.run.resume == "auto":
+            older = sorted(root.glob(f"*-{slug}"), reverse=True)
+            found = next((f for f in older if any((f / "checkpoints").glob("step-*"))), None)
+            if found is None:
+                run = cls._new(root, slug, config)
+                run.notes.append(f"no run of {slug} with a checkpoint in {root}: a new one begins")
+                return run
+            return cls._resume(found)
+        folder = Path(config.run.resume).expanduser()
+        if not (folder / "checkpoints").is_dir():
+            raise ConfigError(f"run.resume={folder}: no run folder (checkpoints/ is missing); give no, auto or a run folder")
+        return cls._resume(folder)
+
+    @classmethod
+    def _new(cls, root: Path, slug: str, config: Config) -> Run:
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        folder = root / f"{stamp}-{slug}"
+        for again in range(1, 1000):
+            if not folder.exists():
+                break
+            folder = root / f"{stamp}.{again}-{slug}"
+        try:
+            (folder / "checkpoints").mkdir(parents=True)
+            (folder / "trajectories").mkdir()
+        except OSError as error:
+            raise ConfigError(
+                f"run.dir={root}: the run folder cannot be made there ({error.strerror}); give a folder you may write to"
+            ) from error
+        OmegaConf.save(OmegaConf.create(asdict(config)), folder / "config.yaml")
+        return cls(folder)
+
+    @classmethod
+    def _resume(cls, folder: Path) -> Run:
+        run = cls(folder)
+        run.checkpoint, run.notes = checkpoint.last_good(folder / "checkpoints")
+        if run.checkpoint is None:
+            raise ConfigError(f"run.resume: {folder} holds no undamaged checkpoint. {' '.join(run.notes)}")
+        run.start = int(run.checkpoint.name[5:])
+        run._forget_after(run.start)
+        run.notes.append(f"resuming {folder} after step {run.start}")
+        return run
+
+    def _forget_after(self, step: int) -> None:
+        """Drop what was logged after the checkpoint: those steps are made again."""
+        kept = [row for row in self.metrics() if row["step"] <= step]
+        draft = self.folder / ".metrics.jsonl.draft"
+        draft.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        draft.replace(self.folder / "metrics.jsonl")
+        for path in (self.folder / "trajectories").glob("step-*.jsonl.gz"):
+            if int(path.name[5:].partition(".")[0]) > step:
+                path.unlink()
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The steps logged so far; a last line that was cut off is left out."""
+        path = self.folder / "metrics.jsonl"
+        rows = []
+        for line in path.read_text().splitlines() if path.exists() else []:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append one step's metrics."""
+        with (self.folder / "metrics.jsonl").open("a") as handle:
+            handle.write(json.dumps(row) + "\n")
+
+    def write_trajectories(self, step: int, records: Iterable[dict[str, Any]]) -> None:
+        """``trajectories/step-N.jsonl.gz``: one object a trajectory; the same records give the same bytes."""
+        path = self.folder / "trajectories" / f"step-{step}.jsonl.gz"
+        draft = path.with_name(f".{path.name}.draft")
+        with draft.open("wb") as raw, gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=1, mtime=0) as out:
+            for record in records:
+                out.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+        draft.replace(path)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """A small JSON file in the folder, written atomically."""
+        draft = self.folder / f".{name}.draft"
+        draft.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+        os.replace(draft, self.folder / name)
+
+    def read_json(self, name: str) -> Any:
+        """What ``write_json`` wrote, or None."""
+        path = self.folder / name
+        return json.loads(path.read_text()) if path.exists() else None
+
+
+def read_trajectories(path: Path) -> list[dict[str, Any]]:
+    """The records of a trajectories file, gzipped or plain JSONL. Raises ConfigError naming a line that is none."""
+    records = []
+    try:
+        opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+        with opened as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    record = json.loads(line)
+                    if not record["turns"]:
+                        raise KeyError("turns")
+                except (ValueError, KeyError, TypeError) as error:
+                    raise ConfigError(f"{path}, line {number}: no trajectory ({error!r})") from error
+                records.append(record)
+    except OSError as error:
+        raise ConfigError(f"data={path}: cannot be read ({error.strerror})") from error
+    if not records:
+        raise ConfigError(f"data={path}: it holds no trajectory")
+    return records

@@ -1,0 +1,290 @@
+"""python -m ragen_lite.train: the whole algorithm as one loop.
+
+rollout -> credit -> batch -> learner -> engine, once a step; around it evaluation, logs and checkpoints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from ragen_lite import checkpoint
+from ragen_lite.agents.isolation import EnvSpec
+from ragen_lite.agents.rollout import Rollout, Start, as_record, error_summary
+from ragen_lite.agents.torch_engine import TorchEngine
+from ragen_lite.agents.trajectory import Group, Outcome, Sampling, Trajectory
+from ragen_lite.batch import Sample
+from ragen_lite.config import AlgoConfig, Config, ConfigError, command
+from ragen_lite.display import Display
+from ragen_lite.evaluate import Evaluator, as_json, make_spec, paired, scripted, summarise
+from ragen_lite.learner import Learner, Optim, casting
+from ragen_lite.loss import CREDITS, FILTERS, LossInputs, LossOptions, policy_loss, token_weights
+from ragen_lite.models import Policy, load_policy
+from ragen_lite.report import write_report
+from ragen_lite.run import Run
+
+VAL_INSTANCES = 128  # for watching a run; the figures that count are measured on the test split
+
+
+class Interrupted(Exception):
+    """SIGINT or SIGTERM arrived."""
+
+
+def task_seed(run_seed: int, step: int, group: int) -> int:
+    """The seed of a task instance: a hash, so that steps, groups and runs share none."""
+    text = f"{run_seed}/{step}/{group}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big")
+
+
+def train_starts(config: Config, step: int) -> list[Start]:
+    """The trajectories of one step: ``train.groups`` instances, ``train.group_size`` members each."""
+    return [
+        Start(task_seed(config.seed, step, g), "train", g, member)
+        for g in range(config.train.groups)
+        for member in range(config.train.group_size)
+    ]
+
+
+def group_by_instance(trajectories: Sequence[Trajectory]) -> list[Group]:
+    """Groups of one instance each, without the trajectories whose environment failed."""
+    by_group: dict[int, list[Trajectory]] = {}
+    for t in trajectories:
+        if t.outcome is not Outcome.ERROR:
+            by_group.setdefault(t.group, []).append(t)
+    return [Group(tuple(members)) for _, members in sorted(by_group.items())]
+
+
+def to_samples(group: Group, algo: AlgoConfig) -> list[Sample]:
+    """Trajectories with their credit, ready for the loss. The turn mask is ``Trajectory.sampled``."""
+    samples = []
+    for t, advantages in zip(group.trajectories, CREDITS[algo.credit](group, algo.normalize), strict=True):
+        trained, behaviour = np.array(t.sampled), np.array(t.logprobs)
+        if not algo.turn_mask:
+            # Everything behind the first prompt, observations too; no engine sampled those, hence nan.
+            behaviour = np.where(trained, behaviour, np.nan)
+            trained = np.arange(len(trained)) >= (t.turns[0].start if t.turns else len(trained))
+        samples.append(Sample(t.token_ids, trained, behaviour, advantages))
+    return samples
+
+
+def update(learner: Learner, samples: Sequence[Sample], config: Config, step: int) -> dict[str, float]:
+    """All optimiser steps of one iteration; returns the mean of their metrics (the first one's log-prob gap)."""
+    algo, train = config.algo, config.train
+    options = LossOptions(algo.clip_low, algo.clip_high, algo.kl, algo.kl_coef, algo.entropy_coef)
+
+    def loss(inputs: LossInputs) -> Any:
+        return policy_loss(algo.loss, inputs, options)
+
+    metrics: list[dict[str, float]] = []
+    for epoch in range(train.epochs):
+        order = np.random.default_rng([config.seed, step, epoch]).permutation(len(samples))
+        for part in np.array_split(order, min(train.mini_batches, len(samples))):
+            chosen = [samples[i] for i in part]
+            lengths = [int(s.trained.sum()) for s in chosen]
+            weights = token_weights(lengths, algo.aggregation, config.sample.max_tokens)
+            metrics.append(learner.step(chosen, weights, loss))
+    if not metrics:
+        return {}
+    mean = {name: float(np.mean([m[name] for m in metrics])) for name in metrics[0]}
+    return mean | {
+        "train/logprob_gap": metrics[0]["train/logprob_gap"],
+        "train/skipped": sum(m["train/skipped"] for m in metrics),
+    }
+
+
+def rollout_metrics(trajectories: Sequence[Trajectory], kept: float, seconds: float) -> dict[str, float]:
+    """The rollout/ metrics of a step; ragen_lite/run.py says what each means."""
+    summary = summarise(trajectories)
+    tokens = sum(sum(t.sampled) for t in trajectories)
+    return {
+        "rollout/success": summary.success,
+        "rollout/return": summary.reward,
+        "rollout/turns": summary.turns,
+        "rollout/reply_tokens": summary.reply_tokens or 0.0,
+        "rollout/format_errors": summary.format_errors,
+        "rollout/errors": summary.errors,
+        "rollout/kept_groups": kept,
+        "rollout/tokens_per_second": tokens / seconds,
+    }
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a training run is made of."""
+
+    config: Config
+    run: Run
+    policy: Policy
+    learner: Learner
+    rollout: Rollout
+    evaluator: Evaluator
+    display: Display
+
+
+def build(config: Config, spec: EnvSpec, run: Run, display: Display) -> Parts:
+    """Model, learner, engine and rollout of a run; the weights of its checkpoint where it is resumed."""
+    policy = load_policy(config)
+    per_step = config.train.epochs * config.train.mini_batches
+    optim = Optim(
+        lr=config.train.lr,
+        steps=config.train.steps * per_step,
+        warmup=config.train.warmup * per_step,
+        schedule=config.train.schedule,
+        weight_decay=config.train.weight_decay,
+        grad_clip=config.train.grad_clip,
+        microbatch_tokens=config.train.microbatch_tokens,
+        packed=config.train.packed,
+    )
+    reference = None
+    if config.algo.kl != "off":
+        reference = load_policy(config).model.requires_grad_(False)
+    learner = Learner(policy.model, optim, config.sample.temperature, reference, policy.autocast)
+    if run.checkpoint is not None:
+        checkpoint.restore(run.checkpoint, learner)
+    cast = casting(policy.model, policy.autocast)
+    engine = TorchEngine(policy.model, policy.chat.stop_ids, policy.max_model_len, config.engine.slots, cast)
+    rollout = Rollout(engine, policy.chat, spec, config.seed)
+    return Parts(config, run, policy, learner, rollout, Evaluator(engine, rollout, config), display)
+
+
+def iterate(parts: Parts, step: int, on_progress: Callable[[int, int], None]) -> dict[str, float]:
+    """One step: sample, credit, learn, sync. Returns its metrics; writes its trajectories."""
+    config, run = parts.config, parts.run
+    began = time.perf_counter()
+    sampling = Sampling(config.sample.temperature, config.sample.max_tokens)
+    trajectories = parts.rollout.play(train_starts(config, step), sampling, on_progress)
+    if failures := error_summary(trajectories):
+        parts.display.note(f"step {step}: failed environments: {failures}")
+        if all(t.outcome is Outcome.ERROR for t in trajectories):
+            raise ConfigError(f"every environment of {config.env.id} failed in step {step}: {failures}")
+    sampled = time.perf_counter()
+
+    groups = group_by_instance(trajectories)
+    kept = [group for group in groups if FILTERS[config.algo.filter](group)]
+    samples = [sample for group in kept for sample in to_samples(group, config.algo)]
+    learnt = update(parts.learner, samples, config, step)
+    updated = time.perf_counter()
+
+    engine = parts.rollout.engine
+    engine.load_weights(parts.learner.model.named_parameters(), step)
+    synced = time.perf_counter()
+
+    credit = {id(t): s for group in kept for t, s in zip(group.trajectories, to_samples(group, config.algo), strict=True)}
+    run.write_trajectories(
+        step, (as_record(t, credit[id(t)].advantages.tolist() if id(t) in credit else None) for t in trajectories)
+    )
+    parts.display.show_trajectory(step, trajectories)
+    return rollout_metrics(trajectories, len(kept) / max(1, len(groups)), sampled - began) | learnt | {
+        "time/rollout_s": sampled - began,
+        "time/update_s": updated - sampled,
+        "time/sync_s": synced - updated,
+    }
+
+
+def measure(parts: Parts, split: str, instances: int) -> dict[str, Any]:
+    """Success of the present policy, sampled and greedy, as eval/ metrics and as JSON."""
+    played = parts.evaluator.both(split, instances)
+    summaries = {kind: summarise(trajectories) for kind, trajectories in played.items()}
+    return {
+        "rows": {kind: as_json(s) for kind, s in summaries.items()},
+        "success": {kind: [t.success for t in trajectories] for kind, trajectories in played.items()},
+    }
+
+
+def eval_metrics(parts: Parts, baselines: dict[str, float]) -> dict[str, float]:
+    """The eval/ metrics on the val split."""
+    rows = measure(parts, "val", VAL_INSTANCES)["rows"]
+    sampled = rows["sampled"]
+    return {
+        "eval/success": sampled["success"],
+        "eval/success_low": sampled["success_low"],
+        "eval/success_high": sampled["success_high"],
+        "eval/greedy_success": rows["greedy"]["success"],
+        **baselines,
+    }
+
+
+def train(config: Config) -> None:
+    """Train a policy on a task. Raises ConfigError for input that cannot work."""
+    spec = make_spec(config)
+    run = Run.open(config)
+    with Display(config, run) as display:
+        for note in run.notes:
+            display.note(note)
+        parts = build(config, spec, run, display)
+        stop = _listen()
+        try:
+            _loop(parts, spec, stop)
+        except Interrupted:
+            display.note(f"stopped; the last checkpoint is in {run.folder / 'checkpoints'}; go on with run.resume=auto")
+        finally:
+            parts.rollout.close()
+
+
+def _loop(parts: Parts, spec: EnvSpec, stop: list[int]) -> None:
+    config, run, display = parts.config, parts.run, parts.display
+    baselines = {f"eval/{n}_success": summarise(scripted(spec, n, "val", VAL_INSTANCES)).success for n in ("random", "solver")}
+    if run.read_json("before.json") is None:
+        display.status("measuring the starting policy on the test split")
+        run.write_json("before.json", measure(parts, "test", config.eval.instances))
+    if run.start == 0:
+        run.log({"step": 0, **eval_metrics(parts, baselines)})
+
+    done = run.start
+
+    def on_progress(finished: int, tokens: int) -> None:
+        display.rollout(finished, tokens)
+        if stop:
+            raise Interrupted
+
+    def save() -> None:
+        checkpoint.save(run.folder / "checkpoints", done, parts.learner, parts.policy.tokenizer, {})
+
+    try:
+        for step in range(run.start + 1, config.train.steps + 1):
+            row = {"step": step, **iterate(parts, step, on_progress)}
+            if config.eval.every and step % config.eval.every == 0 and step < config.train.steps:
+                row |= eval_metrics(parts, baselines)
+            run.log(row)
+            display.step(row)
+            done = step
+            if step % config.run.save_every == 0 or step == config.train.steps:
+                save()
+            if stop:
+                raise Interrupted
+    except Interrupted:
+        if done > run.start:
+            save()
+        write_report(run)
+        raise
+    display.status("measuring the trained policy on the test split")
+    run.write_json("after.json", measure(parts, "test", config.eval.instances))
+    for name in ("random", "solver"):
+        baseline = scripted(spec, name, "test", config.eval.instances)
+        run.write_json(f"{name}.json", {"rows": {name: as_json(summarise(baseline))}, "success": {name: [t.success for t in baseline]}})
+    write_report(run)
+    display.finish()
+
+
+def _listen() -> list[int]:
+    """SIGINT and SIGTERM ask once for a clean end: their numbers appear in the list. A second SIGINT ends at once."""
+    got: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        got.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+    return got
+
+
+if __name__ == "__main__":
+    command("train", "Train a language model on a text environment, over many turns, with GRPO.", train)
