@@ -141,7 +141,7 @@ class TorchEngine:
 
     def step(self) -> list[tuple[int, Completion]]:
         """See Engine."""
-        while self._waiting and len(self._rows) < self.slots:
+        while self._waiting and (len(self._rows) < self.slots or self._evict()):
             request = self._waiting.pop(0)
             self._slot[request.id] = len(self._rows)
             self._rows.append(_Row(request.id))
@@ -187,6 +187,13 @@ class TorchEngine:
 
     def wake(self) -> None:
         """See Engine; slots are allocated on first use."""
+
+    def _evict(self) -> bool:
+        """Free the slot of a trajectory between turns, if there is one; its next request is fed from the start."""
+        idle = next((row.id for row in self._rows if row.request is None), None)
+        if idle is not None:
+            self.release(idle)
+        return idle is not None
 
     # ---- forward passes ----
 

@@ -69,23 +69,39 @@ class Protocol:
     write: Callable[[str, str], str]  # (thought, answer) -> reply
 
 
+def _write_think_answer(thought: str, answer: str) -> str:
+    return f"<think>{thought}</think><answer>{answer}</answer>"
+
+
+def _write_answer(thought: str, answer: str) -> str:
+    return f"{thought}<answer>{answer}</answer>"
+
+
+def _write_boxed(thought: str, answer: str) -> str:
+    return f"{thought}\\boxed{{{answer}}}"
+
+
+def _write_free(thought: str, answer: str) -> str:
+    return answer
+
+
 PROTOCOLS = {
     "think_answer": Protocol(
         "Always output: <think> [your thoughts] </think> <answer> [your answer] </answer>",
         read_think_answer,
-        lambda thought, answer: f"<think>{thought}</think><answer>{answer}</answer>",
+        _write_think_answer,
     ),
     "answer": Protocol(
         "Put your answer in <answer> [your answer] </answer>",
         read_answer,
-        lambda thought, answer: f"{thought}<answer>{answer}</answer>",
+        _write_answer,
     ),
     "boxed": Protocol(
         "Put your final answer in \\boxed{}",
         read_boxed,
-        lambda thought, answer: f"{thought}\\boxed{{{answer}}}",
+        _write_boxed,
     ),
-    "free": Protocol("", read_free, lambda thought, answer: answer),
+    "free": Protocol("", read_free, _write_free),
 }
 
 
@@ -123,9 +139,10 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         if not isinstance(env.observation_space, gym.spaces.Text):
             raise TypeError(f"{task} observes {env.observation_space}, but Dialogue needs a Text observation space")
         self._names: tuple[str, ...] = ()
+        self._first = 0  # the number of the first action
         if isinstance(env.action_space, gym.spaces.Discrete):
-            n, start = int(env.action_space.n), int(env.action_space.start)
-            self._names = tuple(getattr(task, "action_names", ())) or tuple(str(start + i) for i in range(n))
+            n, self._first = int(env.action_space.n), int(env.action_space.start)
+            self._names = tuple(getattr(task, "action_names", ())) or tuple(str(self._first + i) for i in range(n))
         elif not isinstance(env.action_space, gym.spaces.Text):
             raise TypeError(f"{task} acts in {env.action_space}, but Dialogue needs Discrete or Text actions")
         name = protocol or getattr(task, "protocol", "think_answer")
@@ -138,7 +155,7 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         self.turn_penalty = float(getattr(task, "turn_penalty", 0.1))
         self.observation_space = text_space(env.observation_space.max_length + 400)
         self.action_space = text_space(100_000)
-        self._ids = {word.lower(): index for index, word in enumerate(self._names)}
+        self._ids = {word.lower(): number for number, word in enumerate(self._names, self._first)}
 
     @property
     def system(self) -> str:
@@ -170,7 +187,7 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
             self._state, gained, terminated, truncated, info = self.env.step(act)
             reward += float(gained)
             self.actions_taken += 1
-            done.append(self._names[act] if self._names else act)
+            done.append(self._word(act))
             regrets.append(info.get("regret"))
             if terminated or truncated:
                 break
@@ -183,7 +200,7 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         return self._message(note), reward, terminated, (truncated or spent) and not terminated, info
 
     def read(self, reply: str) -> list[Any]:
-        """The actions of a reply: indices of a game, or the one text of an answer. Raises Unreadable."""
+        """The actions of a reply: numbers of a game, or the one text of an answer. Raises Unreadable."""
         answer = self.protocol.read(reply).strip()
         if not self._names:
             if not answer:
@@ -197,7 +214,10 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
 
     def write(self, thought: str, actions: list[Any]) -> str:
         """The reply that carries out ``actions``: what ``read`` reads back."""
-        return self.protocol.write(thought, SEPARATOR.join(self._names[a] if self._names else str(a) for a in actions))
+        return self.protocol.write(thought, SEPARATOR.join(self._word(action) for action in actions))
+
+    def _word(self, action: Any) -> str:
+        return self._names[int(action) - self._first] if self._names else str(action)
 
     def _message(self, note: str) -> str:
         lines = self._state

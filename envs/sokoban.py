@@ -37,8 +37,9 @@ class Sokoban(TextTask[int]):
         max_turns, max_actions_per_turn, max_actions: the budgets.
         regret: whether ``info`` carries the optimal cost and the regret; an exact search at each new state of a room
             with several boxes.
-        aimless, slip: how bad the teacher of ``demonstrate`` is: the share of its turns that make any open push, and
-            the share of its actions replaced by random ones. 0, 0 is the solver.
+        timid, aimless, slip: how bad the teacher of ``demonstrate`` is: the share of its turns that stop after one
+            action; the share that go for any open push; and the share of its actions replaced by random ones. All 0
+            is the solver.
 
     ``info``: success; boxes_on_target; and with ``regret`` optimal_cost (actions to go at the start), cost_to_go,
     regret (how much the last action worsened the best reachable end, in actions; inf where it dead-locked the room),
@@ -60,6 +61,7 @@ class Sokoban(TextTask[int]):
         max_actions_per_turn: int = 5,
         max_actions: int = 12,
         regret: bool = True,
+        timid: float = 0.0,
         aimless: float = 0.0,
         slip: float = 0.0,
         render_mode: str | None = None,
@@ -77,7 +79,7 @@ class Sokoban(TextTask[int]):
         self.observation, self.min_cost, self.regret = observation, min_cost, regret
         self.max_turns, self.max_actions_per_turn, self.max_actions = max_turns, max_actions_per_turn, max_actions
         self.turn_penalty = -STEP * max_actions_per_turn
-        self.aimless, self.slip, self.render_mode = aimless, slip, render_mode
+        self.timid, self.aimless, self.slip, self.render_mode = timid, aimless, slip, render_mode
         self.action_space = gym.spaces.Discrete(4)
         self._table: list[int] | None = None  # the cost of every state of a one-box board
         self._table_board: Board | None = None
@@ -262,6 +264,8 @@ class Sokoban(TextTask[int]):
         if not plan:
             plan = self._aimless_plan(rng) or [int(rng.integers(4))]
         thought, actions = self._first_push(plan)
+        if rng.random() < self.timid:
+            actions = actions[:1]
         slips = [int(rng.integers(4)) if rng.random() < self.slip else action for action in actions]
         return thought, slips
 

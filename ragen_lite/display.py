@@ -19,6 +19,15 @@ from ragen_lite.run import Run
 
 BARS = "▁▂▃▄▅▆▇█"
 SHOW_EVERY = 25  # steps between sample trajectories
+HEADLINE = (
+    ("success", "rollout/success", "{:.1%}"),
+    ("return", "rollout/return", "{:+.2f}"),
+    ("format errors", "rollout/format_errors", "{:.1%}"),
+    ("tokens/s", "rollout/tokens_per_second", "{:,.0f}"),
+    ("loss", "train/loss", "{:+.4f}"),
+    ("entropy", "train/entropy", "{:.3f}"),
+    ("log-prob gap", "train/logprob_gap", "{:.1e}"),
+)
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:
@@ -32,10 +41,11 @@ class Display:
     def __init__(self, config: Config, run: Run) -> None:
         self.config, self.run = config, run
         self.console = Console()
+        if not self.console.is_terminal:
+            self.console = Console(width=160)
         self.live = Live(console=self.console, refresh_per_second=4, transient=True)
         self.successes = [row["rollout/success"] for row in run.metrics() if "rollout/success" in row]
         self.rows: dict[str, float] = {}
-        self.evaluation = ""
         self.total = config.train.groups * config.train.group_size
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         self.progress = Progress(*columns, console=self.console)
@@ -98,25 +108,25 @@ class Display:
                         writer.add_scalar(name, value, row["step"])
             else:
                 writer.log(row)
-        self.successes.append(row["rollout/success"])
+        if "rollout/success" in row:
+            self.successes.append(row["rollout/success"])
         self.rows = row
         if "eval/success" in row:
-            self.evaluation = (
+            self.note(
                 f"val after step {row['step']}: sampled {row['eval/success']:.1%} (95% {row['eval/success_low']:.1%} to "
                 f"{row['eval/success_high']:.1%}), greedy {row['eval/greedy_success']:.1%}, random policy "
                 f"{row['eval/random_success']:.1%}, solver {row['eval/solver_success']:.1%}"
             )
-            self.note(self.evaluation)
         self.progress.update(self._steps, completed=row["step"])
         if not self.console.is_terminal:
-            seconds = row["time/rollout_s"] + row["time/update_s"]
-            left = (self.config.train.steps - row["step"]) * seconds
-            self.note(
-                f"step {row['step']:>4}/{self.config.train.steps}  success {row['rollout/success']:.1%}  return "
-                f"{row['rollout/return']:+.2f}  format errors {row['rollout/format_errors']:.1%}  "
-                f"{row['rollout/tokens_per_second']:,.0f} tokens/s  {seconds:.1f} s, about {left / 60:.0f} min left"
-            )
+            self.note(self._line(row))
         self._refresh()
+
+    def _line(self, row: dict[str, Any]) -> str:
+        seconds = row["time/rollout_s"] + row["time/update_s"]
+        left = (self.config.train.steps - row["step"]) * seconds / 60
+        shown = [f"{label} {style.format(row[name])}" for label, name, style in HEADLINE if name in row]
+        return f"step {row['step']}/{self.config.train.steps}  {'  '.join(shown)}  {seconds:.1f} s, about {left:.0f} min left"
 
     def show_trajectory(self, step: int, trajectories: Sequence[Trajectory]) -> None:
         """Now and then, one trajectory in full. Its text is shown as it is, never as markup."""
@@ -147,15 +157,8 @@ class Display:
             return
         self._shown = time.monotonic()
         table = Table.grid(padding=(0, 2))
-        for left, right in (
-            ("success", "rollout/success"),
-            ("return", "rollout/return"),
-            ("format errors", "rollout/format_errors"),
-            ("tokens/s", "rollout/tokens_per_second"),
-            ("entropy", "train/entropy"),
-            ("log-prob gap", "train/logprob_gap"),
-        ):
-            if right in self.rows:
-                table.add_row(left, f"{self.rows[right]:,.4g}")
+        for label, name, style in HEADLINE:
+            if name in self.rows:
+                table.add_row(label, style.format(self.rows[name]))
         table.add_row("curve", sparkline(self.successes))
         self.live.update(Panel(Group(self.progress, table, Text(self._state, style="dim")), title=str(self.run.folder)))

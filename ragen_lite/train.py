@@ -219,7 +219,7 @@ def train(config: Config) -> None:
         for note in run.notes:
             display.note(note)
         parts = build(config, spec, run, display)
-        stop = _listen()
+        stop = listen()
         try:
             _loop(parts, spec, stop)
         except Interrupted:
@@ -273,7 +273,7 @@ def _loop(parts: Parts, spec: EnvSpec, stop: list[int]) -> None:
     display.finish()
 
 
-def _listen() -> list[int]:
+def listen() -> list[int]:
     """SIGINT and SIGTERM ask once for a clean end: their numbers appear in the list. A second SIGINT ends at once."""
     got: list[int] = []
 

@@ -1,0 +1,142 @@
+"""python -m ragen_lite.sft: supervised learning on demonstrations, loss on the replies only.
+
+With recipe=tiny it makes the embedded model; with data=FILE it learns from trajectories, a run's or anybody's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ragen_lite import checkpoint
+from ragen_lite.agents.chat import Chat
+from ragen_lite.agents.isolation import EnvSpec
+from ragen_lite.agents.scripted import POLICIES, play_out
+from ragen_lite.batch import Sample
+from ragen_lite.config import Config, ConfigError, command
+from ragen_lite.display import Display
+from ragen_lite.evaluate import make_spec, scripted, summarise
+from ragen_lite.learner import Learner
+from ragen_lite.loss import LossInputs, token_weights
+from ragen_lite.report import write_report
+from ragen_lite.run import Run, read_trajectories
+from ragen_lite.train import VAL_INSTANCES, Interrupted, Parts, build, eval_metrics, listen, task_seed
+
+Source = Callable[[int, int], Sample]  # (step, place in the step) -> a demonstration
+
+
+def negative_log_likelihood(x: LossInputs) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross-entropy of the demonstrated replies."""
+    return -(x.weights * x.logprobs).sum(), {"train/entropy": (x.weights * x.entropy).sum().detach()}
+
+
+def as_sample(token_ids: list[int] | tuple[int, ...], trained: list[bool] | tuple[bool, ...]) -> Sample:
+    """A demonstration: no engine sampled it, so it has no log-probs and no credit."""
+    nothing = np.zeros(len(token_ids))
+    return Sample(token_ids, np.array(trained), nothing, nothing)
+
+
+def from_policy(name: str, spec: EnvSpec, chat: Chat, seed: int) -> Source:
+    """Demonstrations of a scripted policy on fresh train instances, drawn apart from those of reinforcement learning."""
+    env = spec.make()
+
+    def draw(step: int, place: int) -> Sample:
+        trajectory = play_out(env, POLICIES[name], seed=task_seed(-1 - seed, step, place), split="train", chat=chat)
+        return as_sample(trajectory.token_ids, trajectory.sampled)
+
+    return draw
+
+
+def from_file(path: Path, spec: EnvSpec, chat: Chat, seed: int) -> Source:
+    """Trajectories of a JSONL file, in a seeded order, again and again. Their texts are encoded by this model's chat."""
+    records = read_trajectories(path)
+    system = spec.make().system
+
+    def encode(record: dict[str, Any]) -> Sample:
+        ids: list[int] = []
+        trained: list[bool] = []
+        for k, turn in enumerate(record["turns"]):
+            message = turn["observation"]
+            before = chat.follow(chat.end_id, message) if k else chat.start(record.get("system", system), message)
+            reply = [*chat.plain(turn["reply"]), chat.end_id]
+            ids += before + reply
+            trained += [False] * len(before) + [True] * len(reply)
+        return as_sample(ids, trained)
+
+    samples = [encode(record) for record in records]
+
+    def draw(step: int, place: int) -> Sample:
+        return samples[np.random.default_rng([seed, step, place]).integers(len(samples))]
+
+    return draw
+
+
+def make_source(config: Config, spec: EnvSpec, chat: Chat) -> Source:
+    """Where the demonstrations come from. Raises ConfigError."""
+    if config.data in ("teacher", "solver"):
+        return from_policy(config.data, spec, chat, config.seed)
+    if not Path(config.data).is_file():
+        raise ConfigError(f"data={config.data}: give teacher, solver, or a JSONL file of trajectories (.jsonl or .jsonl.gz)")
+    return from_file(Path(config.data), spec, chat, config.seed)
+
+
+def learn(parts: Parts, source: Source, step: int) -> dict[str, float]:
+    """One iteration: draw demonstrations and make the optimiser steps; returns the metrics of the last."""
+    train, metrics = parts.config.train, {}
+    began = time.perf_counter()
+    demonstrations = [source(step, i) for i in range(train.groups * train.group_size)]
+    drawn = time.perf_counter()
+    for part in np.array_split(np.arange(len(demonstrations)), train.mini_batches):
+        samples = [demonstrations[i] for i in part]
+        longest = max(len(s.token_ids) for s in samples)
+        if longest > parts.policy.max_model_len:
+            raise ConfigError(f"a demonstration has {longest} tokens; the model takes {parts.policy.max_model_len}")
+        weights = token_weights([int(s.trained.sum()) for s in samples], "token")
+        metrics = parts.learner.step(samples, weights, negative_log_likelihood)
+    del metrics["train/logprob_gap"]  # there is no engine to differ from
+    return metrics | {"time/rollout_s": drawn - began, "time/update_s": time.perf_counter() - drawn}
+
+
+def sft(config: Config) -> None:
+    """Fit a policy to demonstrations. Raises ConfigError for input that cannot work."""
+    spec = make_spec(config)
+    run = Run.open(config)
+    with Display(config, run) as display:
+        for note in run.notes:
+            display.note(note)
+        parts = build(config, spec, run, display)
+        source = make_source(config, spec, parts.policy.chat)
+        stop = listen()
+        try:
+            _loop(parts, spec, source, stop)
+        except Interrupted:
+            display.note(f"stopped; the last checkpoint is in {run.folder / 'checkpoints'}; go on with run.resume=auto")
+        finally:
+            parts.rollout.close()
+
+
+def _loop(parts: Parts, spec: EnvSpec, source: Source, stop: list[int]) -> None:
+    config, run = parts.config, parts.run
+    baselines = {f"eval/{n}_success": summarise(scripted(spec, n, "val", VAL_INSTANCES)).success for n in ("random", "solver")}
+    for step in range(run.start + 1, config.train.steps + 1):
+        row: dict[str, Any] = {"step": step, **learn(parts, source, step)}
+        last = step == config.train.steps or bool(stop)
+        if last or (config.eval.every and step % config.eval.every == 0):
+            row |= eval_metrics(parts, baselines)
+        run.log(row)
+        parts.display.step(row)
+        if last or step % config.run.save_every == 0:
+            checkpoint.save(run.folder / "checkpoints", step, parts.learner, parts.policy.tokenizer, {})
+        if stop:
+            raise Interrupted
+    write_report(run)
+    parts.display.note(f"model: {run.folder / 'checkpoints' / f'step-{config.train.steps}'}")
+
+
+if __name__ == "__main__":
+    command("sft", "Fit a language model to demonstrations; loss on the replies only.", sft)
