@@ -184,7 +184,11 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         except Unreadable as error:
             actions, why, reward = [], str(error), -self.turn_penalty
         for act in actions[: min(self.max_actions_per_turn, self.max_actions - self.actions_taken)]:
-            self._state, gained, terminated, truncated, info = self.env.step(act)
+            observation, gained, terminated, truncated, info = self.env.step(act)
+            if not isinstance(observation, str) or not isinstance(info, dict):
+                wrong = "the observation" if isinstance(info, dict) else "info"
+                raise TypeError(f"{wrong} of {self.unwrapped} is {observation!r}, {info!r}: text and a dict are needed")
+            self._state = observation
             reward += float(gained)
             self.actions_taken += 1
             done.append(self._word(act))

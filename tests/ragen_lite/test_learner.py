@@ -1,0 +1,149 @@
+"""The learner: one gradient however a step is cut, chunked logits, skipped steps, agreement with the engine."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ragen_lite import scratch
+from ragen_lite.agents.chat import Chat
+from ragen_lite.agents.isolation import EnvSpec
+from ragen_lite.agents.rollout import Rollout, Start
+from ragen_lite.agents.torch_engine import TorchEngine
+from ragen_lite.agents.trajectory import Group, Sampling
+from ragen_lite.batch import Sample, collate
+from ragen_lite.config import AlgoConfig
+from ragen_lite.learner import Learner, NotFinite, Optim, token_logprobs
+from ragen_lite.loss import AGGREGATIONS, LossInputs, LossOptions, policy_loss, token_weights
+from ragen_lite.train import to_samples
+
+OPTIM = Optim(lr=1e-3, steps=10)
+
+
+def loss(x: LossInputs) -> Any:
+    return policy_loss("clip", x, LossOptions(entropy_coef=0.01))
+
+
+def double(tokenizer: Any, seed: int = 1) -> Any:
+    return scratch.make_model(tokenizer, hidden=32, layers=2, heads=4, context=512, seed=seed).double()
+
+
+def samples(n: int = 8) -> list[Sample]:
+    rng = np.random.default_rng(0)
+    made = []
+    for _ in range(n):
+        length = int(rng.integers(6, 40))
+        trained = rng.random(length) < 0.4
+        trained[0], trained[-1] = False, True
+        made.append(Sample(rng.integers(260, 400, length).tolist(), trained, rng.normal(-6, 0.1, length), rng.normal(size=length)))
+    return made
+
+
+def gradient(tokenizer: Any, budget: int, packed: bool, aggregation: str) -> torch.Tensor:
+    model = double(tokenizer)
+    learner = Learner(model, dataclasses.replace(OPTIM, microbatch_tokens=budget, packed=packed))
+    data = samples()
+    weights = token_weights([int(s.trained.sum()) for s in data], aggregation, 48)
+    learner.gradient(data, weights, loss)
+    return torch.cat([p.grad.ravel() for p in model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+def test_the_gradient_is_the_same_for_any_micro_batches_packed_or_padded(tokenizer: Any, aggregation: str) -> None:
+    whole = gradient(tokenizer, 100_000, packed=True, aggregation=aggregation)
+    assert whole.abs().max() > 1e-3
+    for budget, packed in ((100_000, False), (150, False), (150, True), (40, False)):  # 1 to 8 micro-batches
+        other = gradient(tokenizer, budget, packed, aggregation)
+        assert (whole - other).abs().max() < 1e-6 * max(1.0, float(whole.abs().max()))
+
+
+def test_chunked_logits_give_the_same_values_and_gradient(tokenizer: Any) -> None:
+    found = []
+    for chunk in (10**9, 7 * 512):
+        model = double(tokenizer)
+        data = samples()
+        batch = collate(data, [1.0] * 8, [[i] for i in range(8)], 0, torch.float64)
+        logprobs, entropy = token_logprobs(model, batch, 0.7, chunk)
+        (logprobs.sum() + entropy.sum()).backward()
+        found.append((logprobs.detach(), entropy.detach(), torch.cat([p.grad.ravel() for p in model.parameters()])))
+    for a, b in zip(*found, strict=True):
+        assert (a - b).abs().max() < 1e-9
+
+
+def test_only_trained_tokens_have_a_gradient(tokenizer: Any) -> None:
+    """With the mask dropped the gradient differs: an observation would be learnt."""
+    model = double(tokenizer)
+    learner = Learner(model, OPTIM)
+    data = samples(1)
+    quiet = dataclasses.replace(data[0], advantages=np.where(data[0].trained, 0.0, 1.0))  # credit only where nothing was sampled
+    learner.gradient([quiet], [1.0], lambda x: policy_loss("clip", x, LossOptions()))
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+    unmasked = dataclasses.replace(quiet, trained=np.arange(len(quiet.token_ids)) > 0)
+    learner.gradient([unmasked], [1.0], lambda x: policy_loss("clip", x, LossOptions()))
+    assert any(p.grad.any() for p in model.parameters() if p.grad is not None)
+
+
+def rollout(model: Any, chat: Chat, n: int = 6) -> list[Any]:
+    engine = TorchEngine(model, chat.stop_ids, 800, slots=4)
+    spec = EnvSpec("ragen_lite/Sokoban-v0")
+    return Rollout(engine, chat, spec, 3).play([Start(s, member=s) for s in range(n)], Sampling(1.0, 16))
+
+
+def test_engine_and_learner_agree_also_after_an_update(tokenizer: Any, chat: Chat, model: Any) -> None:
+    learner = Learner(model, OPTIM)
+    for _ in range(2):
+        data = to_samples(Group(tuple(rollout(model, chat))), AlgoConfig())
+        weights = token_weights([int(s.trained.sum()) for s in data], "token")
+        data = [dataclasses.replace(s, advantages=np.ones(len(s.token_ids))) for s in data]
+        metrics = learner.step(data, weights, loss)
+        assert 0 < metrics["train/logprob_gap"] < 1e-5
+        assert metrics["train/grad_norm"] > 0
+
+
+def test_the_turn_mask_is_the_sampled_tokens_and_can_be_dropped(chat: Chat, model: Any) -> None:
+    group = Group(tuple(rollout(model, chat, 2)))
+    for t, kept, dropped in zip(
+        group.trajectories, to_samples(group, AlgoConfig()), to_samples(group, AlgoConfig(turn_mask=False)), strict=True
+    ):
+        assert tuple(kept.trained) == t.sampled and not np.isnan(kept.behaviour).any()
+        assert dropped.trained.sum() == len(t.token_ids) - t.turns[0].start > kept.trained.sum()
+        assert np.isnan(dropped.behaviour[dropped.trained]).sum() == dropped.trained.sum() - kept.trained.sum()
+
+
+def test_a_loss_that_is_no_number_skips_the_step_and_the_third_stops(tokenizer: Any) -> None:
+    model = double(tokenizer)
+    learner = Learner(model, OPTIM)
+    before = [p.clone() for p in model.parameters()]
+    data = samples(2)
+    bad = [dataclasses.replace(s, advantages=np.full(len(s.token_ids), np.inf)) for s in data]
+    assert learner.step(bad, [0.1, 0.1], loss)["train/skipped"] == 1
+    assert learner.step(bad, [0.1, 0.1], loss)["train/skipped"] == 1
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    assert learner.step(data, [0.1, 0.1], loss)["train/skipped"] == 0  # a good one in between
+    assert not all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    learner.step(bad, [0.1, 0.1], loss)
+    learner.step(bad, [0.1, 0.1], loss)
+    with pytest.raises(NotFinite, match="three optimiser steps in a row.*lower train.lr"):
+        learner.step(bad, [0.1, 0.1], loss)
+    assert learner.skipped == 5
+
+
+def test_schedules() -> None:
+    at = {s: [Optim(lr=1.0, steps=10, warmup=2, schedule=s).lr_at(k) for k in (0, 1, 2, 6, 10)] for s in ("constant", "linear", "cosine")}
+    assert at["constant"] == [0.5, 1, 1, 1, 1]
+    assert at["linear"] == pytest.approx([0.5, 1, 1, 0.55, 0.1])
+    assert at["cosine"] == pytest.approx([0.5, 1, 1, 0.55, 0.1])
+
+
+def test_the_kl_reference_is_frozen_and_enters(tokenizer: Any) -> None:
+    model, reference = double(tokenizer), double(tokenizer, seed=2).requires_grad_(False)
+    learner = Learner(model, OPTIM, reference=reference)
+    options = LossOptions(kl="k3", kl_coef=1.0)
+    still = [dataclasses.replace(s, advantages=np.zeros(len(s.token_ids))) for s in samples(4)]
+    weights = token_weights([int(s.trained.sum()) for s in still], "token")
+    kl = [learner.step(still, weights, lambda x: policy_loss("clip", x, options))["train/kl"] for _ in range(8)]
+    assert kl[-1] < kl[0] and all(p.grad is None for p in reference.parameters())
