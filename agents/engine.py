@@ -16,7 +16,7 @@ from ragen_lite.agents.trajectory import Completion, Sampling
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A continuation of one trajectory: ``token_ids`` is everything so far, and ``key`` owns the draws of this reply."""
+    """A continuation of one trajectory: ``token_ids`` is everything so far, ``key`` owns this reply's draws."""
 
     id: int
     token_ids: tuple[int, ...]
@@ -30,7 +30,7 @@ class Engine(Protocol):
     max_model_len: int
 
     def submit(self, request: Request) -> None:
-        """Queue a continuation. Its token ids must begin with all that this trajectory was fed and sampled before."""
+        """Queue a continuation. Its token ids begin with all that this trajectory was fed and sampled before."""
 
     def step(self) -> list[tuple[int, Completion]]:
         """Advance everything that is queued; returns the replies that were finished by it, in a fixed order."""

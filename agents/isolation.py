@@ -14,8 +14,10 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 
 import ragen_lite  # noqa: F401  (registers the tasks, in a child process too)
+from ragen_lite.agents.scripted import Policy
 from ragen_lite.envs.dialogue import Dialogue
 
 
@@ -57,7 +59,7 @@ def checked(result: tuple[Any, ...]) -> tuple[str, float, bool, bool, dict[str, 
 
 
 class Handle:
-    """A Dialogue in this process. ``send`` starts a call, ``ready`` says whether it is done, ``take`` gives its result."""
+    """A Dialogue in this process. ``send`` starts a call, ``ready`` says if it is done, ``take`` gives its result."""
 
     def __init__(self, env: Dialogue) -> None:
         self.system = env.system
@@ -65,11 +67,23 @@ class Handle:
         self._result: Any = None
 
     def send(self, method: str, **kwargs: Any) -> None:
-        """Begin ``reset(seed=, options=)`` or ``step(action=)``."""
+        """Begin ``reset(seed=, options=)``, ``step(action=)`` or ``act(policy=)``, a step whose reply a scripted policy
+        writes; that reply stands in ``info["reply"]``."""
         try:
-            self._result = getattr(self._env, method)(**kwargs)
+            self._result = self._call(method, kwargs)
         except Exception as error:  # the one place where another's exception becomes data
             self._result = EnvFailure(f"{type(error).__name__}: {error}")
+
+    def _call(self, method: str, kwargs: dict[str, Any]) -> Any:
+        if method == "reset":
+            self._rng = np.random.default_rng([kwargs["seed"], kwargs["options"]["member"]])
+            return self._env.reset(**kwargs)
+        if method == "step":
+            return self._env.step(**kwargs)
+        policy: Policy = kwargs["policy"]
+        reply = policy(self._env, self._rng)
+        observation, reward, terminated, truncated, info = self._env.step(reply)
+        return observation, reward, terminated, truncated, {**info, "reply": reply}
 
     def ready(self) -> bool:
         """Whether ``take`` will answer at once."""

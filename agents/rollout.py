@@ -10,7 +10,7 @@ from typing import Any
 from ragen_lite.agents.chat import Chat
 from ragen_lite.agents.engine import Engine, Request, draw_key
 from ragen_lite.agents.isolation import EnvFailure, EnvSpec, Handle
-from ragen_lite.agents.scripted import outcome_of
+from ragen_lite.agents.scripted import Policy
 from ragen_lite.agents.trajectory import Completion, Outcome, Sampling, Trajectory, Turn
 
 
@@ -26,6 +26,13 @@ class Start:
 
 class PromptTooLong(ValueError):
     """The very first prompt of a task does not fit the context."""
+
+
+def outcome_of(info: dict[str, Any], terminated: bool) -> Outcome:
+    """How an episode that has ended ended."""
+    if info.get("success"):
+        return Outcome.SUCCESS
+    return Outcome.FAILURE if terminated else Outcome.OUT_OF_TURNS
 
 
 @dataclass(slots=True)
@@ -148,8 +155,8 @@ class Rollout:
             if not run.turns:
                 raise PromptTooLong(
                     f"the first prompt of {self.spec.id} has {len(new)} tokens; with a reply of up to "
-                    f"{sampling.max_tokens} it does not fit engine.max_model_len={self.engine.max_model_len}: raise it, "
-                    "or lower sample.max_tokens"
+                    f"{sampling.max_tokens} it does not fit engine.max_model_len={self.engine.max_model_len}: raise "
+                    "it, or lower sample.max_tokens"
                 )
             return run.finish(self.spec.id, Outcome.OUT_OF_TOKENS)
         run.append(new)
@@ -165,6 +172,34 @@ class Rollout:
         self._free = []
 
 
+def play_out(env: Handle, env_id: str, policy: Policy, start: Start, chat: Chat | None = None) -> Trajectory:
+    """One episode of a scripted policy; with ``chat`` the conversation is encoded, its replies marked as sampled.
+
+    A reply's tokens are an encoding of its text and its log-probs are 0, so this is for supervised learning and for
+    statistics. With ``chat`` an episode is cut where the task says it is dead-locked: nobody should learn to go on.
+    """
+    run = _Run(start, env)
+    try:
+        env.send("reset", seed=start.seed, options={"split": start.split, "member": start.member})
+        run.observation = env.take()[0]
+        while True:
+            env.send("act", policy=policy)
+            observation, reward, terminated, truncated, info = env.take()
+            reply = info.pop("reply")
+            if chat:
+                follow = run.turns and chat.follow(chat.end_id, run.observation)
+                run.append(follow or chat.start(env.system, run.observation))
+            begin = len(run.ids)
+            if chat:
+                run.append([*chat.plain(reply), chat.end_id], [0.0] * (len(chat.plain(reply)) + 1))
+            run.turns.append(Turn(run.observation, reply, begin, len(run.ids), reward, info))
+            run.observation = observation
+            if terminated or truncated or (chat and info.get("deadlock")):
+                return run.finish(env_id, outcome_of(info, terminated))
+    except EnvFailure as failure:
+        return run.finish(env_id, Outcome.ERROR, str(failure))
+
+
 def error_summary(trajectories: Sequence[Trajectory]) -> str:
     """The distinct failures of a rollout's environments, each with one seed; empty where there are none."""
     failures: dict[str, tuple[int, int]] = {}
@@ -176,7 +211,7 @@ def error_summary(trajectories: Sequence[Trajectory]) -> str:
 
 
 def as_record(trajectory: Trajectory, advantages: Sequence[float] | None = None) -> dict[str, Any]:
-    """A trajectory as plain JSON types: text, ids, mask, log-probs, rewards and seeds; ``info`` only where it is plain."""
+    """A trajectory as plain JSON types: text, ids, mask, log-probs, rewards, seeds; ``info`` only where it is plain."""
     turns = [
         {"observation": t.observation, "reply": t.reply, "start": t.start, "stop": t.stop, "reward": t.reward}
         | {"info": {k: v for k, v in t.info.items() if isinstance(v, (bool, int, float, str, list, type(None)))}}

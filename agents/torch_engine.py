@@ -23,7 +23,7 @@ PREFILL_TOKENS = 16_384  # tokens of one forward pass over prompts, padding incl
 PREFILL_SHARE = 8  # prompts wait until they are an eighth of the rows under way: they share one pass, nobody starves
 
 
-class SlotCache(Cache):
+class SlotCache(Cache):  # type: ignore[misc]
     """Keys and values of all slots, one tensor (slots, heads, length, head size) a layer.
 
     Before a forward pass ``aim`` says which slots its rows are, where their tokens go and how far they look.
@@ -113,7 +113,13 @@ class TorchEngine:
         slots: int = 256,
         cast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> None:
-        self.model, self.stop_ids, self.max_model_len, self.slots, self.cast = model, stop_ids, max_model_len, slots, cast
+        self.model, self.stop_ids, self.max_model_len, self.slots, self.cast = (
+            model,
+            stop_ids,
+            max_model_len,
+            slots,
+            cast,
+        )
         self.device = next(model.parameters()).device
         self.version = 0
         self.fed_tokens = 0
@@ -128,8 +134,8 @@ class TorchEngine:
         """See Engine. Raises ValueError where the request does not continue its trajectory or cannot fit."""
         if len(request.token_ids) + request.sampling.max_tokens > self.max_model_len:
             raise ValueError(
-                f"a prompt of {len(request.token_ids)} tokens and a reply of up to {request.sampling.max_tokens} do not "
-                f"fit max_model_len={self.max_model_len}"
+                f"a prompt of {len(request.token_ids)} tokens and a reply of up to {request.sampling.max_tokens} do "
+                f"not fit max_model_len={self.max_model_len}"
             )
         if request.id not in self._slot:
             self._waiting.append(request)

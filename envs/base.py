@@ -73,7 +73,8 @@ class TextTask(gym.Env[str, ActT], Generic[ActT]):
         """One turn of the uniform random policy: as many random actions as the turn allows."""
         space: gym.spaces.Space[Any] = self.action_space
         if isinstance(space, gym.spaces.Discrete):
-            return (int(space.start) + rng.integers(int(space.n), size=self.max_actions_per_turn)).tolist()
+            drawn: list[ActT] = (int(space.start) + rng.integers(int(space.n), size=self.max_actions_per_turn)).tolist()
+            return drawn
         space.seed(int(rng.integers(2**31)))
         return [space.sample()]
 
@@ -83,4 +84,6 @@ class TextTask(gym.Env[str, ActT], Generic[ActT]):
             instance = make()
             if split_of(content(instance)) == split:
                 return instance
-        raise RuntimeError(f"no instance of the {split} split in 10,000 draws: allow more variety in the task's options")
+        raise RuntimeError(
+            f"no instance of the {split} split in 10,000 draws: allow more variety in the task's options"
+        )

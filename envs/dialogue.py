@@ -176,7 +176,7 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         return self._message(""), {"actions": [], "unreadable": None, **info}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Read one reply and carry out its actions; the 5-tuple of Gymnasium, the observation being the next message."""
+        """Read one reply and carry out its actions; Gymnasium's 5-tuple, the observation being the next message."""
         info: dict[str, Any] = {"success": False}
         reward, terminated, truncated, regrets, done, why = 0.0, False, False, [], [], None
         try:
@@ -197,7 +197,8 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
                 break
         self.turn += 1
         spent = self.turn > self.max_turns or self.actions_taken >= self.max_actions
-        regret = sum(regrets) if regrets and None not in regrets else None
+        known = [float(r) for r in regrets if r is not None]
+        regret = sum(known) if known and len(known) == len(regrets) else None
         info = {**info, "actions": done, "unreadable": why, "regret": regret}
         note = f"Your reply could not be read: {why}.\n" if why else ""
         terminated = terminated or self.max_turns == 1  # a task of one turn is answered, rightly or not

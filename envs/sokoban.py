@@ -80,7 +80,7 @@ class Sokoban(TextTask[int]):
         self.max_turns, self.max_actions_per_turn, self.max_actions = max_turns, max_actions_per_turn, max_actions
         self.turn_penalty = -STEP * max_actions_per_turn
         self.timid, self.aimless, self.slip, self.render_mode = timid, aimless, slip, render_mode
-        self.action_space = gym.spaces.Discrete(4)
+        self.action_space: gym.spaces.Space[Any] = gym.spaces.Discrete(4)
         self._table: list[int] | None = None  # the cost of every state of a one-box board
         self._table_board: Board | None = None
         if levels not in ("reverse", "gym_sokoban"):
@@ -205,7 +205,12 @@ class Sokoban(TextTask[int]):
         info: dict[str, Any] = {"success": self._on == len(self.placed), "boxes_on_target": self._on}
         if self.regret:
             deadlock = None if self._cost is None else math.isinf(self._cost)
-            info |= {"optimal_cost": self.optimal_cost, "cost_to_go": self._cost, "regret": regret, "deadlock": deadlock}
+            info |= {
+                "optimal_cost": self.optimal_cost,
+                "cost_to_go": self._cost,
+                "regret": regret,
+                "deadlock": deadlock,
+            }
         return info
 
     # ---- what the player sees ----

@@ -38,7 +38,7 @@ class Level:
 
 
 def parse_level(text: str, where: str = "level") -> Level:
-    """A level from the usual symbols: ``#`` wall, space floor, ``.`` target, ``$`` box, ``@`` player, ``*``/``+`` on target.
+    """A level from the usual symbols: # wall, space floor, . target, $ box, @ player, * box and + player on a target.
 
     Raises ValueError, naming ``where`` and the row, for ragged rows, unknown symbols, an open border, no player,
     or a number of boxes that differs from the number of targets.
@@ -169,7 +169,9 @@ def gym_sokoban_level(rng: np.random.Generator, height: int, width: int, boxes: 
             try:
                 random.seed(seed)
                 np.random.seed(seed)
-                fixed, state, _ = utils.generate_room((height, width), num_steps=int(1.7 * (height + width)), num_boxes=boxes)
+                fixed, state, _ = utils.generate_room(
+                    (height, width), num_steps=int(1.7 * (height + width)), num_boxes=boxes
+                )
             except (RuntimeError, RuntimeWarning):
                 continue
             finally:

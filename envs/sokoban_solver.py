@@ -140,9 +140,9 @@ class Board:
         for vertical in self.offsets[:2]:
             for horizontal in self.offsets[2:]:
                 block = (box, box + vertical, box + horizontal, box + vertical + horizontal)
-                if all(self.walls[s] or s in boxes for s in block):
-                    if any(s in boxes and s not in self.targets for s in block):
-                        return True
+                full = all(self.walls[s] or s in boxes for s in block)
+                if full and any(s in boxes and s not in self.targets for s in block):
+                    return True
         return False
 
     def solve(self, player: int, boxes: frozenset[int], limit: int = 200_000) -> list[int] | None:

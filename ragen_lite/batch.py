@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -126,5 +127,6 @@ def collate(samples: Sequence[Sample], weights: Sequence[float], rows: Rows, pad
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch on ``device``."""
-    moved = {f: getattr(batch, f) for f in Batch.__slots__}
-    return Batch(**{f: v.to(device) if isinstance(v, Tensor) else v for f, v in moved.items()})
+    values = {name: getattr(batch, name) for name in Batch.__slots__}
+    moved: dict[str, Any] = {name: v.to(device) if isinstance(v, Tensor) else v for name, v in values.items()}
+    return Batch(**moved)

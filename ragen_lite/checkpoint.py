@@ -107,7 +107,7 @@ def damage(path: Path) -> str | None:
 
 def last_good(folder: Path) -> tuple[Path | None, list[str]]:
     """The newest undamaged checkpoint of a folder, and a sentence about each damaged one passed over."""
-    notes = []
+    notes: list[str] = []
     for _, path in _steps(folder):
         why = damage(path)
         if why is None:

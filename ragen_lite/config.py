@@ -40,7 +40,7 @@ class ModelConfig:
     path: str = "tiny"
     """tiny, scratch (random weights, for sft), a folder or a hub name; for evaluate also random and solver."""
     dtype: str = "auto"
-    """Arithmetic: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float64. Weights stay 32 or 64 bit."""
+    """Arithmetic: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16, float64. Weights are never 16 bit."""
     scratch: dict[str, int] = field(default_factory=dict)
     """Shape of model.path=scratch: hidden, layers, heads, context."""
 
@@ -50,7 +50,7 @@ class AlgoConfig:
     """Credit and loss, as algo=grpo, dr_grpo, rloo, turn or reinforce set them."""
 
     credit: str = "grpo"
-    """Advantages from a group: grpo (return against the group), rloo (against the others), turn (return from each turn on)."""
+    """Advantages from a group: grpo (return against the group), rloo (against the others), turn (from each turn on)."""
     normalize: bool = True
     """Divide advantages by the group's standard deviation."""
     loss: str = "clip"
@@ -60,7 +60,8 @@ class AlgoConfig:
     clip_high: float = 0.28
     """Upper clip ratio: a ratio above 1 + clip_high earns no more (DAPO's clip-higher)."""
     aggregation: str = "token"
-    """Weight of a token: token (all tokens of an optimiser step alike), sequence (all trajectories alike), constant (1 / sample.max_tokens)."""
+    """Weight of a token: token (all of an optimiser step alike), sequence (all trajectories alike), constant (1 over
+    sample.max_tokens)."""
     kl: str = "off"
     """Estimator of the KL to the frozen starting model, added to the loss: off, k1, k2 or k3."""
     kl_coef: float = 0.0
@@ -100,7 +101,8 @@ class TrainConfig:
     """The training loop, of ``train`` and of ``sft``."""
 
     steps: int = 100
-    """Iterations; each samples groups x group_size trajectories (sft: demonstrations) and makes epochs x mini_batches optimiser steps."""
+    """Iterations; each samples groups x group_size trajectories (sft: demonstrations) and makes epochs x mini_batches
+    optimiser steps."""
     groups: int = 16
     """Task instances an iteration."""
     group_size: int = 8
@@ -185,7 +187,14 @@ _CHOICES = {
 }
 _POSITIVE = (
     *("engine.slots", "sample.max_tokens", "train.steps", "train.groups", "train.group_size", "train.epochs"),
-    *("train.mini_batches", "train.lr", "train.grad_clip", "train.microbatch_tokens", "eval.instances", "run.save_every"),
+    *(
+        "train.mini_batches",
+        "train.lr",
+        "train.grad_clip",
+        "train.microbatch_tokens",
+        "eval.instances",
+        "run.save_every",
+    ),
 )
 _NOT_NEGATIVE = (
     *("algo.clip_low", "algo.clip_high", "algo.kl_coef", "algo.entropy_coef", "sample.temperature", "train.warmup"),
@@ -233,7 +242,9 @@ def check(config: Config) -> None:
             "of an iteration (train.groups x train.group_size)"
         )
     if config.sample.temperature == 0:
-        raise ConfigError("sample.temperature=0: greedy replies of a group are all the same; take a temperature above 0")
+        raise ConfigError(
+            "sample.temperature=0: greedy replies of a group are all the same; take a temperature above 0"
+        )
 
 
 # ---- the schema as text ----
@@ -246,7 +257,7 @@ def documented(node: type = Config, prefix: str = "") -> Iterator[tuple[str, Any
     docs = {}
     for before, after in zip(tree.body, tree.body[1:], strict=False):
         if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            docs[ast.unparse(before.target)] = str(after.value.value)
+            docs[ast.unparse(before.target)] = " ".join(str(after.value.value).split())
     for item in fields(node):
         default = getattr(node(), item.name)
         if is_dataclass(default):
@@ -267,9 +278,18 @@ def groups() -> list[str]:
 
 def help_text(command: str, purpose: str) -> str:
     """What ``--help`` prints."""
-    lines = [purpose, "", f"python -m ragen_lite.{command} KEY=VALUE ...", "", "Groups, each a set of values (GROUP=CHOICE):"]
+    lines = [
+        purpose,
+        "",
+        f"python -m ragen_lite.{command} KEY=VALUE ...",
+        "",
+        "Groups, each a set of values (GROUP=CHOICE):",
+    ]
     lines += [f"  {group}={' | '.join(options_of(group))}" for group in groups()]
-    lines += ["  env=MODULE:NAME-v0 takes any registered Gymnasium env, model=PATH any Hugging Face folder or hub name", ""]
+    lines += [
+        "  env=MODULE:NAME-v0 takes any registered Gymnasium env, model=PATH any Hugging Face folder or hub name",
+        "",
+    ]
     lines += ["Values, with their defaults before a group changes them:"]
     for key, default, doc in documented():
         lines.append(f"  {key}={'null' if default is None else default}\n      {doc}")
@@ -350,7 +370,7 @@ def command(name: str, purpose: str, run: Callable[[Config], None]) -> None:
             _hydra([new for a in arguments for new in rewrite(a)], run)
         else:
             run(compose(arguments))
-    except (ConfigError, *_expected()) as error:
+    except _expected() as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
@@ -359,7 +379,7 @@ def _expected() -> tuple[type[Exception], ...]:
     from ragen_lite.agents.rollout import PromptTooLong
     from ragen_lite.learner import NotFinite
 
-    return PromptTooLong, NotFinite
+    return ConfigError, PromptTooLong, NotFinite
 
 
 def _hydra(arguments: list[str], run: Callable[[Config], None]) -> None:

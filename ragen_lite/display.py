@@ -47,7 +47,13 @@ class Display:
         self.successes = [row["rollout/success"] for row in run.metrics() if "rollout/success" in row]
         self.rows: dict[str, float] = {}
         self.total = config.train.groups * config.train.group_size
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         self.progress = Progress(*columns, console=self.console)
         self._steps = self.progress.add_task("steps", total=config.train.steps, completed=run.start)
         self._trajectories = self.progress.add_task("trajectories", total=self.total)
@@ -79,7 +85,7 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self.live.stop()
         for writer in self._writers:
-            getattr(writer, "close", getattr(writer, "finish", None))()
+            (writer.close if hasattr(writer, "close") else writer.finish)()
 
     def note(self, text: str) -> None:
         """A line that stays on the screen."""
@@ -113,8 +119,8 @@ class Display:
         self.rows = row
         if "eval/success" in row:
             self.note(
-                f"val after step {row['step']}: sampled {row['eval/success']:.1%} (95% {row['eval/success_low']:.1%} to "
-                f"{row['eval/success_high']:.1%}), greedy {row['eval/greedy_success']:.1%}, random policy "
+                f"val after step {row['step']}: sampled {row['eval/success']:.1%} (95% {row['eval/success_low']:.1%} "
+                f"to {row['eval/success_high']:.1%}), greedy {row['eval/greedy_success']:.1%}, random policy "
                 f"{row['eval/random_success']:.1%}, solver {row['eval/solver_success']:.1%}"
             )
         self.progress.update(self._steps, completed=row["step"])
@@ -126,7 +132,8 @@ class Display:
         seconds = row["time/rollout_s"] + row["time/update_s"]
         left = (self.config.train.steps - row["step"]) * seconds / 60
         shown = [f"{label} {style.format(row[name])}" for label, name, style in HEADLINE if name in row]
-        return f"step {row['step']}/{self.config.train.steps}  {'  '.join(shown)}  {seconds:.1f} s, about {left:.0f} min left"
+        where = f"step {row['step']}/{self.config.train.steps}"
+        return f"{where}  {'  '.join(shown)}  {seconds:.1f} s, about {left:.0f} min left"
 
     def show_trajectory(self, step: int, trajectories: Sequence[Trajectory]) -> None:
         """Now and then, one trajectory in full. Its text is shown as it is, never as markup."""

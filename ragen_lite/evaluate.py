@@ -11,8 +11,8 @@ import numpy as np
 
 from ragen_lite.agents.engine import Engine
 from ragen_lite.agents.isolation import EnvSpec
-from ragen_lite.agents.rollout import Rollout, Start, error_summary
-from ragen_lite.agents.scripted import POLICIES, play_out
+from ragen_lite.agents.rollout import Rollout, Start, error_summary, play_out
+from ragen_lite.agents.scripted import POLICIES
 from ragen_lite.agents.torch_engine import TorchEngine
 from ragen_lite.agents.trajectory import Outcome, Sampling, Trajectory
 from ragen_lite.config import Config, ConfigError, command
@@ -70,7 +70,7 @@ def summarise(trajectories: Sequence[Trajectory]) -> Summary:
     returns = [t.reward for t in trajectories]
     turns = [turn for t in trajectories for turn in t.turns]
     regrets = [[turn.info.get("regret") for turn in t.turns] for t in trajectories]
-    known = [sum(r) for r in regrets if r and None not in r]
+    known = [math.fsum(x for x in r if x is not None) for r in regrets if r and None not in r]
     finite = [r for r in known if math.isfinite(r)]
     lengths = [turn.stop - turn.start for turn in turns if turn.stop > turn.start]
     return Summary(
@@ -108,8 +108,10 @@ def starts(split: str, instances: int) -> list[Start]:
 
 def scripted(spec: EnvSpec, name: str, split: str, instances: int) -> list[Trajectory]:
     """The random policy or the solver on the held-out instances."""
-    env = spec.make()
-    return [play_out(env, POLICIES[name], seed=s.seed, split=s.split) for s in starts(split, instances)]
+    env = spec.open()
+    played = [play_out(env, spec.id, POLICIES[name], start) for start in starts(split, instances)]
+    env.close()
+    return played
 
 
 def make_spec(config: Config) -> EnvSpec:

@@ -50,8 +50,8 @@ def token_logprobs(model: Any, batch: Batch, temperature: float, chunk: int = CH
     if len(hidden) <= size:
         return head(model, hidden, batch.targets, temperature)
     parts = [
-        checkpoint(head, model, h, t, temperature, use_reentrant=False)
-        for h, t in zip(hidden.split(size), batch.targets.split(size), strict=True)
+        checkpoint(head, model, hidden[i : i + size], batch.targets[i : i + size], temperature, use_reentrant=False)
+        for i in range(0, len(hidden), size)
     ]
     return torch.cat([p for p, _ in parts]), torch.cat([e for _, e in parts])
 
@@ -70,7 +70,7 @@ class Optim:
     packed: bool = False
 
     def lr_at(self, step: int) -> float:
-        """The learning rate of optimiser step ``step``, counted from 0: linear warm-up, then flat, linear or cosine to 10%."""
+        """The learning rate of optimiser step ``step``, from 0: linear warm-up, then flat, linear or cosine to 10%."""
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
         done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))

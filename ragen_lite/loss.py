@@ -32,8 +32,9 @@ def standardise(values: Array, divide: bool) -> Array:
     """
     if len(values) < 2 or values.max() == values.min():
         return np.zeros(len(values))
-    centred = values - values.mean()
-    return centred / (values.std(ddof=1) + EPSILON) if divide else centred
+    centred: Array = values - values.mean()
+    spread: Array = values.std(ddof=1) + EPSILON
+    return np.divide(centred, spread) if divide else centred
 
 
 def _spread_out(trajectory: Trajectory, per_turn: Array) -> Array:

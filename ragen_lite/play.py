@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from ragen_lite.agents.isolation import checked
-from ragen_lite.agents.rollout import Rollout, Start
+from ragen_lite.agents.isolation import EnvSpec, checked
+from ragen_lite.agents.rollout import Rollout, Start, play_out
 from ragen_lite.agents.scripted import POLICIES
 from ragen_lite.agents.torch_engine import TorchEngine
-from ragen_lite.agents.trajectory import Sampling
+from ragen_lite.agents.trajectory import Sampling, Trajectory
 from ragen_lite.config import Config, command
 from ragen_lite.envs.dialogue import Dialogue
 from ragen_lite.evaluate import make_spec
@@ -59,14 +57,6 @@ def play_person(env: Dialogue, seed: int, split: str, console: Console, ask: Ask
             return total
 
 
-def _show(console: Console, turns: list[tuple[str, str, float]], success: bool) -> None:
-    for message, reply, reward in turns:
-        console.print(Text(message))
-        console.print(Text(reply, style="bold green"))
-        console.print(f"reward {reward:+.2f}\n", style="dim")
-    console.print(f"{'solved' if success else 'not solved'}, return {sum(r for _, _, r in turns):+.2f}")
-
-
 def run(config: Config) -> None:
     """Play one instance: ``seed`` of ``eval.split``."""
     console, spec = Console(), make_spec(config)
@@ -76,20 +66,17 @@ def run(config: Config) -> None:
         play_person(env, config.seed, split, console)
         return
     if who in POLICIES:
-        rng: np.random.Generator = np.random.default_rng(config.seed)
-        message, info = env.reset(seed=config.seed, options={"split": split})
-        turns, over = [], False
-        while not over:
-            reply = POLICIES[who](env, rng)
-            after, reward, terminated, truncated, info = env.step(reply)
-            turns.append((message, reply, reward))
-            message, over = after, terminated or truncated
-        _show(console, turns, bool(info.get("success")))
-        return
-    _show(console, *_watch(config, spec))
+        trajectory = play_out(spec.open(), spec.id, POLICIES[who], Start(config.seed, split))
+    else:
+        trajectory = _watch(config, spec)
+    for turn in trajectory.turns:
+        console.print(Text(turn.observation))
+        console.print(Text(turn.reply, style="bold green"))
+        console.print(f"reward {turn.reward:+.2f}\n", style="dim")
+    console.print(f"{trajectory.outcome}, return {trajectory.reward:+.2f}")
 
 
-def _watch(config: Config, spec: Any) -> tuple[list[tuple[str, str, float]], bool]:
+def _watch(config: Config, spec: EnvSpec) -> Trajectory:
     from ragen_lite.models import load_policy
 
     policy = load_policy(config)
@@ -97,7 +84,7 @@ def _watch(config: Config, spec: Any) -> tuple[list[tuple[str, str, float]], boo
     rollout = Rollout(engine, policy.chat, spec, config.seed)
     sampling = Sampling(config.sample.temperature, config.sample.max_tokens)
     (trajectory,) = rollout.play([Start(config.seed, config.eval.split)], sampling)
-    return [(t.observation, t.reply, t.reward) for t in trajectory.turns], trajectory.success
+    return trajectory
 
 
 if __name__ == "__main__":

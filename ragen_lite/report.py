@@ -25,7 +25,9 @@ def results(run: Run) -> dict[str, dict[str, Any]]:
     for when, kind in (*ROWS, ("random", "random"), ("solver", "solver")):
         data = run.read_json(f"{when}.json")
         if data is not None:
-            found[f"{when}, {kind}" if when != kind else f"{when} policy" if when == "random" else when] = data["rows"][kind]
+            found[f"{when}, {kind}" if when != kind else f"{when} policy" if when == "random" else when] = data["rows"][
+                kind
+            ]
     return found
 
 
@@ -42,7 +44,9 @@ def result_lines(run: Run) -> list[str]:
         old, new = before["success"][kind], after["success"][kind]
         low, high = bootstrap([float(n) - float(o) for n, o in zip(new, old, strict=True)])
         gain = sum(new) / len(new) - sum(old) / len(old)
-        lines.append(f"{kind} gain: {gain:+.1%} (95% {low:+.1%} to {high:+.1%}), McNemar p = {mcnemar(new, old)[2]:.2g}")
+        lines.append(
+            f"{kind} gain: {gain:+.1%} (95% {low:+.1%} to {high:+.1%}), McNemar p = {mcnemar(new, old)[2]:.2g}"
+        )
     return lines
 
 
@@ -60,7 +64,9 @@ def draw_curves(run: Run) -> Path | None:
     figure, axes = plt.subplots(2, 2, figsize=(11, 7), constrained_layout=True)
 
     def line(axis: Any, name: str, label: str) -> None:
-        axis.plot([r["step"] for r in steps if name in r], [r[name] for r in steps if name in r], label=label, alpha=0.8)
+        axis.plot(
+            [r["step"] for r in steps if name in r], [r[name] for r in steps if name in r], label=label, alpha=0.8
+        )
 
     success, reward, length, health = axes.ravel()
     line(success, "rollout/success", "training instances, sampled")
@@ -114,7 +120,9 @@ def write_report(run: Run) -> None:
         body.append("</table>")
     if picture:
         body.append(f'<img alt="curves" src="data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}">')
-    files = sorted((run.folder / "trajectories").glob("step-*.jsonl.gz"), key=lambda p: int(p.name[5:].partition(".")[0]))
+    files = sorted(
+        (run.folder / "trajectories").glob("step-*.jsonl.gz"), key=lambda p: int(p.name[5:].partition(".")[0])
+    )
     for path in files[:: max(1, len(files) - 1)][:2]:
         body.append(f"<h2>{html.escape(path.name)}</h2>")
         body += [conversation(record) for record in read_trajectories(path)[:3]]

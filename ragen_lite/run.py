@@ -11,9 +11,12 @@ rollout/format_errors       share of turns whose reply could not be read
 rollout/errors              trajectories whose environment failed (a count)
 rollout/kept_groups         share of groups that passed the filter
 rollout/tokens_per_second   tokens sampled a second
-eval/success                success on held-out instances, sampled; eval/success_low and _high its 95% Wilson interval
+eval/success                success on instances of the val split, sampled
+eval/success_low            lower end of its 95% Wilson interval
+eval/success_high           upper end
 eval/greedy_success         the same at temperature 0
-eval/random_success         the uniform random policy on the same instances; eval/solver_success the solver
+eval/random_success         the uniform random policy on the same instances
+eval/solver_success         the solver on the same instances
 train/loss                  as minimised; the mean over the step's optimiser steps, as all of train/
 train/grad_norm             before clipping
 train/clip_fraction         weight of tokens whose ratio was clipped
@@ -23,7 +26,9 @@ train/logprob_gap           largest |learner - engine| log-prob of the first opt
 train/padding               share of padding among the positions computed
 train/skipped               optimiser steps skipped for a loss or gradient that is no number (a count)
 train/lr                    learning rate
-time/rollout_s, update_s, sync_s   seconds
+time/rollout_s              seconds of sampling
+time/update_s               seconds of learning
+time/sync_s                 seconds of handing the weights to the engine
 ==========================  =========================================================================================
 """
 
@@ -31,7 +36,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -51,7 +55,7 @@ def run_slug(config: Config) -> str:
 
 
 class Run:
-    """The folder of one run, new or resumed. ``start`` is the step it goes on from, ``checkpoint`` its whole weights."""
+    """The folder of one run, new or resumed. ``start`` is the step it goes on from, ``checkpoint`` its weights."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -75,7 +79,9 @@ class Run:
             return cls._resume(found)
         folder = Path(config.run.resume).expanduser()
         if not (folder / "checkpoints").is_dir():
-            raise ConfigError(f"run.resume={folder}: no run folder (checkpoints/ is missing); give no, auto or a run folder")
+            raise ConfigError(
+                f"run.resume={folder}: no run folder (checkpoints/ is missing); give no, auto or a run folder"
+            )
         return cls._resume(folder)
 
     @classmethod
@@ -91,7 +97,7 @@ class Run:
             (folder / "trajectories").mkdir()
         except OSError as error:
             raise ConfigError(
-                f"run.dir={root}: the run folder cannot be made there ({error.strerror}); give a folder you may write to"
+                f"run.dir={root}: no run folder can be made there ({error.strerror}); give a folder you may write to"
             ) from error
         OmegaConf.save(OmegaConf.create(asdict(config)), folder / "config.yaml")
         return cls(folder)
@@ -137,7 +143,10 @@ class Run:
         """``trajectories/step-N.jsonl.gz``: one object a trajectory; the same records give the same bytes."""
         path = self.folder / "trajectories" / f"step-{step}.jsonl.gz"
         draft = path.with_name(f".{path.name}.draft")
-        with draft.open("wb") as raw, gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=1, mtime=0) as out:
+        with (
+            draft.open("wb") as raw,
+            gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=1, mtime=0) as out,
+        ):
             for record in records:
                 out.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
         draft.replace(path)
@@ -146,7 +155,7 @@ class Run:
         """A small JSON file in the folder, written atomically."""
         draft = self.folder / f".{name}.draft"
         draft.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-        os.replace(draft, self.folder / name)
+        draft.replace(self.folder / name)
 
     def read_json(self, name: str) -> Any:
         """What ``write_json`` wrote, or None."""
@@ -158,8 +167,7 @@ def read_trajectories(path: Path) -> list[dict[str, Any]]:
     """The records of a trajectories file, gzipped or plain JSONL. Raises ConfigError naming a line that is none."""
     records = []
     try:
-        opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-        with opened as lines:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 try:
                     record = json.loads(line)

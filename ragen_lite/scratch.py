@@ -54,7 +54,7 @@ def phrases() -> list[str]:
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Bytes, and the words and phrases of our tasks as single tokens; encoding any text and decoding it gives it back."""
+    """Bytes, and the words and phrases of our tasks as single tokens; any text survives encoding and decoding."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -63,7 +63,10 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     words = dict.fromkeys([*WORDS, *phrases()])
     tokenizer.add_tokens([AddedToken(word, special=False, normalized=False) for word in words])
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        clean_up_tokenization_spaces=False,
     )
     fast.chat_template = TEMPLATE
     return fast

@@ -16,12 +16,12 @@ from torch import Tensor
 from ragen_lite import checkpoint
 from ragen_lite.agents.chat import Chat
 from ragen_lite.agents.isolation import EnvSpec
-from ragen_lite.agents.scripted import POLICIES, play_out
+from ragen_lite.agents.rollout import Start, play_out
+from ragen_lite.agents.scripted import POLICIES
 from ragen_lite.batch import Sample
 from ragen_lite.config import Config, ConfigError, command
 from ragen_lite.display import Display
 from ragen_lite.evaluate import make_spec, scripted, summarise
-from ragen_lite.learner import Learner
 from ragen_lite.loss import LossInputs, token_weights
 from ragen_lite.report import write_report
 from ragen_lite.run import Run, read_trajectories
@@ -42,18 +42,19 @@ def as_sample(token_ids: list[int] | tuple[int, ...], trained: list[bool] | tupl
 
 
 def from_policy(name: str, spec: EnvSpec, chat: Chat, seed: int) -> Source:
-    """Demonstrations of a scripted policy on fresh train instances, drawn apart from those of reinforcement learning."""
-    env = spec.make()
+    """A scripted policy's demonstrations on fresh train instances, drawn apart from those of reinforcement learning."""
+    env = spec.open()
 
     def draw(step: int, place: int) -> Sample:
-        trajectory = play_out(env, POLICIES[name], seed=task_seed(-1 - seed, step, place), split="train", chat=chat)
+        start = Start(task_seed(-1 - seed, step, place))
+        trajectory = play_out(env, spec.id, POLICIES[name], start, chat)
         return as_sample(trajectory.token_ids, trajectory.sampled)
 
     return draw
 
 
 def from_file(path: Path, spec: EnvSpec, chat: Chat, seed: int) -> Source:
-    """Trajectories of a JSONL file, in a seeded order, again and again. Their texts are encoded by this model's chat."""
+    """Trajectories of a JSONL file, drawn again and again by the seed; their texts encoded by this model's chat."""
     records = read_trajectories(path)
     system = spec.make().system
 
@@ -81,7 +82,9 @@ def make_source(config: Config, spec: EnvSpec, chat: Chat) -> Source:
     if config.data in ("teacher", "solver"):
         return from_policy(config.data, spec, chat, config.seed)
     if not Path(config.data).is_file():
-        raise ConfigError(f"data={config.data}: give teacher, solver, or a JSONL file of trajectories (.jsonl or .jsonl.gz)")
+        raise ConfigError(
+            f"data={config.data}: give teacher, solver, or a JSONL file of trajectories (.jsonl or .jsonl.gz)"
+        )
     return from_file(Path(config.data), spec, chat, config.seed)
 
 
@@ -122,7 +125,9 @@ def sft(config: Config) -> None:
 
 def _loop(parts: Parts, spec: EnvSpec, source: Source, stop: list[int]) -> None:
     config, run = parts.config, parts.run
-    baselines = {f"eval/{n}_success": summarise(scripted(spec, n, "val", VAL_INSTANCES)).success for n in ("random", "solver")}
+    baselines = {
+        f"eval/{n}_success": summarise(scripted(spec, n, "val", VAL_INSTANCES)).success for n in ("random", "solver")
+    }
     for step in range(run.start + 1, config.train.steps + 1):
         row: dict[str, Any] = {"step": step, **learn(parts, source, step)}
         last = step == config.train.steps or bool(stop)

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
+import torch
 
 from ragen_lite import checkpoint
 from ragen_lite.agents.isolation import EnvSpec
@@ -23,7 +24,7 @@ from ragen_lite.agents.trajectory import Group, Outcome, Sampling, Trajectory
 from ragen_lite.batch import Sample
 from ragen_lite.config import AlgoConfig, Config, ConfigError, command
 from ragen_lite.display import Display
-from ragen_lite.evaluate import Evaluator, as_json, make_spec, paired, scripted, summarise
+from ragen_lite.evaluate import Evaluator, as_json, make_spec, scripted, summarise
 from ragen_lite.learner import Learner, Optim, casting
 from ragen_lite.loss import CREDITS, FILTERS, LossInputs, LossOptions, policy_loss, token_weights
 from ragen_lite.models import Policy, load_policy
@@ -130,6 +131,7 @@ class Parts:
 
 def build(config: Config, spec: EnvSpec, run: Run, display: Display) -> Parts:
     """Model, learner, engine and rollout of a run; the weights of its checkpoint where it is resumed."""
+    torch.manual_seed(config.seed)
     policy = load_policy(config)
     per_step = config.train.epochs * config.train.mini_batches
     optim = Optim(
@@ -176,16 +178,22 @@ def iterate(parts: Parts, step: int, on_progress: Callable[[int, int], None]) ->
     engine.load_weights(parts.learner.model.named_parameters(), step)
     synced = time.perf_counter()
 
-    credit = {id(t): s for group in kept for t, s in zip(group.trajectories, to_samples(group, config.algo), strict=True)}
+    credit = {
+        id(t): s for group in kept for t, s in zip(group.trajectories, to_samples(group, config.algo), strict=True)
+    }
     run.write_trajectories(
         step, (as_record(t, credit[id(t)].advantages.tolist() if id(t) in credit else None) for t in trajectories)
     )
     parts.display.show_trajectory(step, trajectories)
-    return rollout_metrics(trajectories, len(kept) / max(1, len(groups)), sampled - began) | learnt | {
-        "time/rollout_s": sampled - began,
-        "time/update_s": updated - sampled,
-        "time/sync_s": synced - updated,
-    }
+    return (
+        rollout_metrics(trajectories, len(kept) / max(1, len(groups)), sampled - began)
+        | learnt
+        | {
+            "time/rollout_s": sampled - began,
+            "time/update_s": updated - sampled,
+            "time/sync_s": synced - updated,
+        }
+    )
 
 
 def measure(parts: Parts, split: str, instances: int) -> dict[str, Any]:
@@ -230,7 +238,9 @@ def train(config: Config) -> None:
 
 def _loop(parts: Parts, spec: EnvSpec, stop: list[int]) -> None:
     config, run, display = parts.config, parts.run, parts.display
-    baselines = {f"eval/{n}_success": summarise(scripted(spec, n, "val", VAL_INSTANCES)).success for n in ("random", "solver")}
+    baselines = {
+        f"eval/{n}_success": summarise(scripted(spec, n, "val", VAL_INSTANCES)).success for n in ("random", "solver")
+    }
     if run.read_json("before.json") is None:
         display.status("measuring the starting policy on the test split")
         run.write_json("before.json", measure(parts, "test", config.eval.instances))
@@ -268,7 +278,10 @@ def _loop(parts: Parts, spec: EnvSpec, stop: list[int]) -> None:
     run.write_json("after.json", measure(parts, "test", config.eval.instances))
     for name in ("random", "solver"):
         baseline = scripted(spec, name, "test", config.eval.instances)
-        run.write_json(f"{name}.json", {"rows": {name: as_json(summarise(baseline))}, "success": {name: [t.success for t in baseline]}})
+        run.write_json(
+            f"{name}.json",
+            {"rows": {name: as_json(summarise(baseline))}, "success": {name: [t.success for t in baseline]}},
+        )
     write_report(run)
     display.finish()
 

@@ -117,7 +117,19 @@ def test_any_text_round_trips_through_the_embedded_tokenizer(chat: Chat, text: s
 
 
 def test_symbols_digits_positions_actions_and_tags_are_whole_tokens(chat: Chat) -> None:
-    words = [*"#_OX√PS0123456789", "(3,1)", "(0,9)", "Up", "Down", "Left", "Right", "<think>", "</think>", "<answer>", "</answer>"]
+    words = [
+        *"#_OX√PS0123456789",
+        "(3,1)",
+        "(0,9)",
+        "Up",
+        "Down",
+        "Left",
+        "Right",
+        "<think>",
+        "</think>",
+        "<answer>",
+        "</answer>",
+    ]
     for word in words:
         assert len(chat.plain(word)) == 1, word
 

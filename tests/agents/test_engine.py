@@ -42,7 +42,9 @@ def run(engine: TorchEngine, requests: list[Request]) -> dict[int, Completion]:
     return done
 
 
-def converse(engine: TorchEngine, ids: list[int], turns: int = 3, seed: int = 0) -> dict[int, tuple[list[int], list[Completion]]]:
+def converse(
+    engine: TorchEngine, ids: list[int], turns: int = 3, seed: int = 0
+) -> dict[int, tuple[list[int], list[Completion]]]:
     """Conversations of several turns with prompts of ragged lengths; each is a function of its id alone."""
     prompts = {i: np.random.default_rng([seed, i]).integers(4, 40, size=3 + i % 7).tolist() for i in ids}
     replies: dict[int, list[Completion]] = {i: [] for i in ids}
@@ -88,7 +90,7 @@ def test_a_trajectory_samples_the_same_alone_and_among_a_hundred() -> None:
 def test_draws_are_uniform_and_owned_by_their_key() -> None:
     keys = np.array([draw_key(0, s, 0, 0) for s in range(200)], dtype=np.uint64)
     numbers = np.concatenate([uniform(keys, np.full(200, p, dtype=np.uint64)) for p in range(50)])
-    assert 0 <= numbers.min() and numbers.max() < 1
+    assert numbers.min() >= 0 and numbers.max() < 1
     assert abs(numbers.mean() - 0.5) < 0.01 and abs(np.mean(numbers < 0.1) - 0.1) < 0.01
     assert len({draw_key(r, s, m, t) for r in range(3) for s in range(3) for m in range(3) for t in range(3)}) == 81
     assert uniform(keys[:1], np.array([7], dtype=np.uint64)) == uniform(keys[:1], np.array([7], dtype=np.uint64))
@@ -102,7 +104,10 @@ def test_sampling_follows_the_distribution() -> None:
     for start in range(256, n, 256):
         for i in range(start - 256, start):
             engine.release(i)
-        done |= run(engine, [Request(i, (5, 6, 7), Sampling(1.0, 1), draw_key(0, i, 0, 0)) for i in range(start, min(n, start + 256))])
+        done |= run(
+            engine,
+            [Request(i, (5, 6, 7), Sampling(1.0, 1), draw_key(0, i, 0, 0)) for i in range(start, min(n, start + 256))],
+        )
     counts = np.bincount([c.token_ids[0] for c in done.values()], minlength=40) / len(done)
     with torch.no_grad():
         expected = torch.softmax(model(torch.tensor([[5, 6, 7]])).logits[0, -1], -1).numpy()

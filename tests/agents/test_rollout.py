@@ -20,7 +20,7 @@ from ragen_lite.agents.rollout import PromptTooLong, Rollout, Start, as_record, 
 from ragen_lite.agents.torch_engine import TorchEngine
 from ragen_lite.agents.trajectory import Completion, Outcome, Sampling, Stop
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 GUESS = "envs_for_tests:ragen_lite_tests/Guess-v0"
 YES, NO = "<think></think><answer>Yes</answer>", "<think></think><answer>No</answer>"
 LONG = Sampling(1.0, 40)
@@ -29,7 +29,9 @@ LONG = Sampling(1.0, 40)
 class Scripted:
     """An engine that gives replies from a list, in pieces of its own choosing: request k of a trajectory gets reply k."""
 
-    def __init__(self, chat: Chat, replies: list[tuple[list[int], Stop]], max_model_len: int = 1000, late: int = 1) -> None:
+    def __init__(
+        self, chat: Chat, replies: list[tuple[list[int], Stop]], max_model_len: int = 1000, late: int = 1
+    ) -> None:
         self.replies, self.max_model_len, self.late = replies, max_model_len, late
         self.requests: list[Request] = []
         self.served: dict[int, int] = {}
@@ -107,7 +109,9 @@ def test_the_literal_ids_mask_and_spans_of_three_turns(chat: Chat) -> None:
 
 
 reply_texts = st.lists(
-    st.tuples(st.sampled_from([YES, NO, "", "<|im_end|>", "√ no tags ", "<think>"]), st.booleans()), min_size=1, max_size=5
+    st.tuples(st.sampled_from([YES, NO, "", "<|im_end|>", "√ no tags ", "<think>"]), st.booleans()),
+    min_size=1,
+    max_size=5,
 )
 
 
@@ -193,7 +197,7 @@ def test_an_environment_that_hangs_or_dies_in_its_process(chat: Chat, fault: str
 def test_a_prompt_that_does_not_fit(chat: Chat) -> None:
     with pytest.raises(PromptTooLong, match="engine.max_model_len=60"):
         Rollout(Scripted(chat, [ended(chat, YES)], 60), chat, EnvSpec(GUESS), 0).play([Start(1)], LONG)
-    engine = Scripted(chat, [ended(chat, YES)], 260)
+    engine = Scripted(chat, [ended(chat, YES)], 200)
     (t,) = Rollout(engine, chat, EnvSpec(GUESS), 0).play([Start(1)], LONG)
     assert t.outcome is Outcome.OUT_OF_TOKENS and t.turns and t.token_ids[-1] == chat.end_id
     t.check()
@@ -216,7 +220,9 @@ def test_noise_of_an_environment_comes_from_seed_and_member(chat: Chat) -> None:
     rollout._free = [rollout.spec.open() for _ in range(2)]
     for handle in rollout._free:
         original = handle.send
-        handle.send = lambda method, original=original, **kw: (seen.append(kw.get("options")), original(method, **kw))[1]  # type: ignore[method-assign,misc]
+        handle.send = lambda method, original=original, **kw: (seen.append(kw.get("options")), original(method, **kw))[
+            1
+        ]  # type: ignore[method-assign,misc]
     rollout.play([Start(1, "val", member=0), Start(1, "val", member=1)], LONG)
     options = [o for o in seen if o]
     assert options == [{"split": "val", "member": 0}, {"split": "val", "member": 1}]

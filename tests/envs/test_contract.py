@@ -16,7 +16,11 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import ragen_lite
-from ragen_lite.agents.scripted import play_out, random_policy, solver_policy, teacher_policy
+from ragen_lite.agents.isolation import Handle
+from ragen_lite.agents.rollout import Start
+from ragen_lite.agents.rollout import play_out as play_start
+from ragen_lite.agents.scripted import Policy, random_policy, solver_policy, teacher_policy
+from ragen_lite.agents.trajectory import Trajectory
 from ragen_lite.envs.base import CHARSET, SPLITS
 from ragen_lite.envs.dialogue import PROTOCOLS, Dialogue
 
@@ -26,6 +30,10 @@ pytestmark = pytest.mark.parametrize("env_id", TASKS)
 
 def dialogue(env_id: str, **kwargs: Any) -> Dialogue:
     return Dialogue(gym.make(env_id, disable_env_checker=True, **kwargs))
+
+
+def play_out(env: Dialogue, policy: Policy, seed: int, split: str) -> Trajectory:
+    return play_start(Handle(env), "task", policy, Start(seed, split))
 
 
 def first_messages(env_id: str, split: str, seeds: range) -> list[str]:

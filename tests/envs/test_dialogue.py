@@ -25,7 +25,11 @@ def corridor(**options: Any) -> Dialogue:
 
 @pytest.mark.parametrize(
     "reply",
-    ["<think></think><answer>Up</answer>", " <think>a</think>\n<answer> Up </answer>\n", "<think><</think><answer>Up</answer>"],
+    [
+        "<think></think><answer>Up</answer>",
+        " <think>a</think>\n<answer> Up </answer>\n",
+        "<think><</think><answer>Up</answer>",
+    ],
 )
 def test_think_answer_reads(reply: str) -> None:
     assert read_think_answer(reply).strip() == "Up"

@@ -70,7 +70,9 @@ def test_it_agrees_with_gym_sokoban_step_by_step(
     ours.load(level)
     theirs = gym_sokoban_env(dim_room=(7, 7), num_boxes=boxes, max_steps=40, reset=False)
     theirs.render = lambda mode: None  # pictures are compared elsewhere
-    theirs.room_fixed = np.where(codes(ours) == 0, 0, np.isin(np.arange(49), list(level.board.targets)).reshape(7, 7) + 1)
+    theirs.room_fixed = np.where(
+        codes(ours) == 0, 0, np.isin(np.arange(49), list(level.board.targets)).reshape(7, 7) + 1
+    )
     theirs.room_state = codes(ours)
     theirs.player_position = np.array(divmod(level.player, 7))
     theirs.num_env_steps, theirs.reward_last, theirs.boxes_on_target = 0, 0, 0

@@ -49,7 +49,9 @@ def test_packed_rows_see_only_themselves() -> None:
     assert batch.predictors.tolist() == [0, 1, 4] and batch.targets.tolist() == [6, 2, 2]
 
 
-@given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=80), packed=st.booleans(), budget=st.integers(50, 3000))
+@given(
+    lengths=st.lists(st.integers(1, 300), min_size=1, max_size=80), packed=st.booleans(), budget=st.integers(50, 3000)
+)
 def test_a_plan_holds_every_sample_once_within_its_budget(lengths: list[int], packed: bool, budget: int) -> None:
     batches = plan(lengths, budget, packed)
     assert sorted(i for rows in batches for row in rows for i in row) == list(range(len(lengths)))

@@ -39,7 +39,11 @@ def samples(n: int = 8) -> list[Sample]:
         length = int(rng.integers(6, 40))
         trained = rng.random(length) < 0.4
         trained[0], trained[-1] = False, True
-        made.append(Sample(rng.integers(260, 400, length).tolist(), trained, rng.normal(-6, 0.1, length), rng.normal(size=length)))
+        made.append(
+            Sample(
+                rng.integers(260, 400, length).tolist(), trained, rng.normal(-6, 0.1, length), rng.normal(size=length)
+            )
+        )
     return made
 
 
@@ -79,7 +83,9 @@ def test_only_trained_tokens_have_a_gradient(tokenizer: Any) -> None:
     model = double(tokenizer)
     learner = Learner(model, OPTIM)
     data = samples(1)
-    quiet = dataclasses.replace(data[0], advantages=np.where(data[0].trained, 0.0, 1.0))  # credit only where nothing was sampled
+    quiet = dataclasses.replace(
+        data[0], advantages=np.where(data[0].trained, 0.0, 1.0)
+    )  # credit only where nothing was sampled
     learner.gradient([quiet], [1.0], lambda x: policy_loss("clip", x, LossOptions()))
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
     unmasked = dataclasses.replace(quiet, trained=np.arange(len(quiet.token_ids)) > 0)
@@ -133,7 +139,10 @@ def test_a_loss_that_is_no_number_skips_the_step_and_the_third_stops(tokenizer: 
 
 
 def test_schedules() -> None:
-    at = {s: [Optim(lr=1.0, steps=10, warmup=2, schedule=s).lr_at(k) for k in (0, 1, 2, 6, 10)] for s in ("constant", "linear", "cosine")}
+    at = {
+        s: [Optim(lr=1.0, steps=10, warmup=2, schedule=s).lr_at(k) for k in (0, 1, 2, 6, 10)]
+        for s in ("constant", "linear", "cosine")
+    }
     assert at["constant"] == [0.5, 1, 1, 1, 1]
     assert at["linear"] == pytest.approx([0.5, 1, 1, 0.55, 0.1])
     assert at["cosine"] == pytest.approx([0.5, 1, 1, 0.55, 0.1])

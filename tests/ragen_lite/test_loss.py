@@ -10,7 +10,15 @@ import torch
 
 from ragen_lite.agents.trajectory import Group, Outcome, Trajectory, Turn
 from ragen_lite.loss import (
-    CREDITS, FILTERS, LOSSES, LossInputs, LossOptions, kl_estimate, policy_loss, standardise, token_weights,
+    CREDITS,
+    FILTERS,
+    LOSSES,
+    LossInputs,
+    LossOptions,
+    kl_estimate,
+    policy_loss,
+    standardise,
+    token_weights,
 )  # fmt: skip
 
 

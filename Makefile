@@ -1,0 +1,45 @@
+# `make train` and `make test` need nothing but Python 3.11 to 3.13 and make; the first call installs into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+# Spinning OpenMP threads slow each other down on a shared machine.
+export GOMP_SPINCOUNT := 0
+
+.PHONY: setup train test bench lint format tiny clean
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+train: setup
+	$(BIN)/python -m ragen_lite.train env=sokoban
+
+test: setup
+	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python benchmarks/environments.py
+	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/learner.py
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The embedded model from nothing: half an hour on two cores.
+tiny: setup
+	$(BIN)/python -m ragen_lite.sft recipe=tiny run.dir=runs/tiny
+	$(BIN)/python -m ragen_lite.sft recipe=tiny_habits run.dir=runs/tiny \
+	  model.path=$$(ls -d runs/tiny/*-sokoban-tiny/checkpoints/step-3000 | tail -1)
+	cp $$(ls -d runs/tiny/*-sokoban-tiny_habits/checkpoints/step-300 | tail -1)/*.* ragen_lite/tiny/
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,90 @@
+"""The configuration: small, documented, and plain about what cannot be."""
+
+from __future__ import annotations
+
+import pytest
+
+from ragen_lite.config import (
+    Config,
+    ConfigError,
+    check,
+    compose,
+    documented,
+    get,
+    groups,
+    help_text,
+    options_of,
+    rewrite,
+)
+
+
+def test_it_has_at_most_45_fields_each_documented() -> None:
+    fields = list(documented())
+    assert len(fields) <= 45
+    assert all(len(doc) > 15 for _, _, doc in fields), [key for key, _, doc in fields if len(doc) <= 15]
+
+
+def test_help_names_every_key_and_choice() -> None:
+    text = help_text("train", "purpose")
+    for key, _, _ in documented():
+        assert f"  {key}=" in text
+    for group in groups():
+        for option in options_of(group):
+            assert option in text
+
+
+def test_groups_and_values_compose() -> None:
+    config = compose(["env=countdown", "algo=dr_grpo", "train.steps=7", "env.kwargs.max_numbers=3", "seed=4"])
+    assert config.env.id == "ragen_lite/Countdown-v0" and config.env.kwargs == {"max_numbers": 3}
+    assert config.algo.aggregation == "constant" and not config.algo.normalize
+    assert (config.train.steps, config.seed, config.model.path) == (7, 4, "tiny")
+
+
+def test_models_by_path_and_envs_by_id() -> None:
+    assert compose(["model=Qwen/Qwen2.5-0.5B-Instruct"]).model.path == "Qwen/Qwen2.5-0.5B-Instruct"
+    assert compose(["model=/some/where"]).sample.max_tokens == 256
+    assert compose(["env=my_package:MyEnv-v0"]).env.id == "my_package:MyEnv-v0"
+    assert rewrite("+env.kwargs.boxes=2") == ["++env.kwargs.boxes=2"]
+
+
+@pytest.mark.parametrize("option", [f"{g}={o}" for g in groups() for o in options_of(g) if o not in ("custom", "hf")])
+def test_every_shipped_choice_is_a_whole_configuration(option: str) -> None:
+    check(compose([option]))
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("env=sokobn", "choose one of countdown, custom, sokoban.*did you mean sokoban"),
+        ("algo=ppo", "choose one of dr_grpo, grpo, reinforce, rloo, turn"),
+        ("trian.steps=3", "unknown key 'trian.steps' - did you mean train.steps"),
+        ("steps=3", "unknown key 'steps'"),
+        ("train.steps=many", "train.steps=many: Value 'many' of type 'str' could not be converted to Integer"),
+        ("train.packed=maybe", "train.packed=maybe: .*bool"),
+        ("train.steps=0", "train.steps=0: it must be above 0"),
+        ("algo.credit=gae", "algo.credit='gae': choose one of grpo, rloo, turn"),
+        ("algo.loss=dpo", "choose one of clip, reinforce"),
+        ("algo.filter=std", "choose one of outcome, spread, none"),
+        ("algo.kl=k3", "does nothing: set both"),
+        ("algo.kl_coef=0.1", "does nothing: set both"),
+        ("algo.aggregation=mean", "token, sequence, constant"),
+        ("model.scratch.hidden=8", "model.scratch does nothing with model.path=tiny"),
+        ("train.group_size=1", "a group of one has no baseline"),
+        ("train.mini_batches=1000", "more than the 160 trajectories"),
+        ("sample.temperature=0", "greedy replies of a group are all the same"),
+        ("engine.name=sglang", "choose one of torch"),
+        ("train.steps=[1", "train.steps="),
+    ],
+)
+def test_what_cannot_work_is_said_plainly(argument: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?s){message}"):
+        compose([argument])
+
+
+def test_a_clip_ratio_without_clipping_is_refused() -> None:
+    with pytest.raises(ConfigError, match="do nothing with algo.loss=reinforce"):
+        compose(["algo=reinforce", "algo.clip_high=0.3"])
+
+
+def test_keys_resolve() -> None:
+    assert all(get(Config(), key) == default for key, default, _ in documented())

@@ -1,0 +1,64 @@
+"""Statistics against known values, and the summaries of trajectories."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from ragen_lite.agents.isolation import EnvSpec
+from ragen_lite.agents.trajectory import Outcome, Trajectory, Turn
+from ragen_lite.evaluate import bootstrap, mcnemar, paired, scripted, summarise, wilson
+
+
+def test_wilson_against_published_values() -> None:
+    assert wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert wilson(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_bootstrap_covers_the_mean_and_is_seeded() -> None:
+    values = np.random.default_rng(0).normal(3, 1, 400).tolist()
+    low, high = bootstrap(values)
+    assert low < np.mean(values) < high and high - low == pytest.approx(2 * 1.96 / 20, rel=0.2)
+    assert bootstrap(values) == (low, high)
+
+
+def test_mcnemar_by_hand() -> None:
+    assert mcnemar([True] * 3 + [False], [False] * 4) == (3, 0, 0.25)
+    assert mcnemar([True, False], [False, True]) == (1, 1, 1.0)
+    assert mcnemar([True], [True]) == (0, 0, 1.0)
+
+
+def trajectory(rewards: list[float], regrets: list[float | None], outcome: Outcome) -> Trajectory:
+    turns = tuple(
+        Turn("", "", 2 * k + 1, 2 * k + 2, r, {"regret": g, "unreadable": None if g is not None else "x"})
+        for k, (r, g) in enumerate(zip(rewards, regrets, strict=True))
+    )
+    return Trajectory("e", 0, 0, 0, (), (), (), turns, outcome)
+
+
+def test_a_summary_by_hand() -> None:
+    played = [
+        trajectory([1.0, 10.0], [0.0, 2.0], Outcome.SUCCESS),
+        trajectory([-1.0], [math.inf], Outcome.FAILURE),
+        trajectory([-0.5], [None], Outcome.OUT_OF_TURNS),
+        trajectory([0.0], [1.0], Outcome.ERROR),
+    ]
+    s = summarise(played)
+    assert (s.n, s.success, s.reward, s.errors) == (4, 0.25, (11 - 1 - 0.5) / 4, 1)
+    assert (s.regret, s.deadlocked) == (1.5, pytest.approx(1 / 3))  # of those whose regret is known
+    assert (s.turns, s.reply_tokens, s.format_errors) == (1.25, 1.0, 0.2)
+    assert (s.success_low, s.success_high) == wilson(1, 4)
+
+
+@pytest.mark.parametrize("env_id", ["ragen_lite/Sokoban-v0", "ragen_lite/Countdown-v0"])
+def test_the_solver_is_perfect_and_the_random_policy_is_not(env_id: str) -> None:
+    spec = EnvSpec(env_id)
+    solver, rand = (scripted(spec, name, "test", 60) for name in ("solver", "random"))
+    assert summarise(solver).success == 1.0 and summarise(rand).success < 0.3
+    assert summarise(rand).format_errors == 0.0
+    sentence = paired("solver", solver, "random", rand)
+    assert "the same 60 instances" in sentence and "McNemar p = " in sentence
