@@ -25,9 +25,9 @@ class NotFinite(RuntimeError):
     """Three optimiser steps in a row had a loss or gradient that is no number."""
 
 
-def head(model: Any, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def head(output: Any, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Log-probs of ``targets`` (N,) and entropies (N,) from hidden states (N, hidden), at the sampling temperature."""
-    logits = model.get_output_embeddings()(hidden)
+    logits = output(hidden)
     if logits.dtype in (torch.bfloat16, torch.float16):
         logits = logits.float()
     logprobs = torch.log_softmax(logits / temperature, dim=-1)
@@ -47,10 +47,17 @@ def token_logprobs(model: Any, batch: Batch, temperature: float, chunk: int = CH
     ).last_hidden_state
     hidden = hidden.flatten(0, 1)[batch.predictors]
     size = max(1, chunk // model.config.vocab_size)
+    return chunked_head(model.get_output_embeddings(), hidden, batch.targets, temperature, size)
+
+
+def chunked_head(
+    output: Any, hidden: Tensor, targets: Tensor, temperature: float, size: int
+) -> tuple[Tensor, Tensor]:
+    """``head``, ``size`` tokens at a time, each part computed again in the backward pass."""
     if len(hidden) <= size:
-        return head(model, hidden, batch.targets, temperature)
+        return head(output, hidden, targets, temperature)
     parts = [
-        checkpoint(head, model, hidden[i : i + size], batch.targets[i : i + size], temperature, use_reentrant=False)
+        checkpoint(head, output, hidden[i : i + size], targets[i : i + size], temperature, use_reentrant=False)
         for i in range(0, len(hidden), size)
     ]
     return torch.cat([p for p, _ in parts]), torch.cat([e for _, e in parts])

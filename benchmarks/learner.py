@@ -1,0 +1,106 @@
+"""The learner's step against a bare forward and backward pass, its padding, and the memory of a large vocabulary.
+
+    python benchmarks/learner.py
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import torch
+
+from ragen_lite.agents.isolation import EnvSpec
+from ragen_lite.agents.rollout import Rollout
+from ragen_lite.agents.torch_engine import TorchEngine
+from ragen_lite.agents.trajectory import Sampling
+from ragen_lite.batch import collate, plan
+from ragen_lite.config import compose
+from ragen_lite.learner import Learner, Optim, head
+from ragen_lite.loss import LossOptions, policy_loss, token_weights
+from ragen_lite.models import load_policy
+from ragen_lite.train import group_by_instance, to_samples, train_starts
+
+VOCABULARY = 151_936  # Qwen2.5's
+TOKENS = 2048
+
+
+def bare(model: Any, batches: list[Any]) -> None:
+    """Forward, next-token loss on the same tokens, backward: the least a step can do, tensors made beforehand."""
+    model.zero_grad(set_to_none=True)
+    for batch in batches:
+        hidden = model.get_decoder()(input_ids=batch.token_ids, use_cache=False).last_hidden_state
+        logits = model.get_output_embeddings()(hidden.flatten(0, 1)[batch.predictors])
+        torch.nn.functional.cross_entropy(logits, batch.targets, reduction="sum").backward()
+
+
+def speed() -> None:
+    config = compose(["env=sokoban", "algo.filter=none"])
+    policy = load_policy(config)
+    engine = TorchEngine(policy.model, policy.chat.stop_ids, policy.max_model_len)
+    trajectories = Rollout(engine, policy.chat, EnvSpec(config.env.id), 0).play(train_starts(config, 1), Sampling(1.0, 48))
+    samples = [s for group in group_by_instance(trajectories) for s in to_samples(group, config.algo)]
+    weights = token_weights([int(s.trained.sum()) for s in samples], "token")
+    rows = plan([len(s.token_ids) for s in samples], config.train.microbatch_tokens, packed=False)
+    batches = [collate(samples, weights, r, 0, torch.float32) for r in rows]
+    learner = Learner(policy.model, Optim(lr=0.0, steps=1, microbatch_tokens=config.train.microbatch_tokens))
+
+    def step() -> dict[str, float]:
+        return learner.step(samples, weights, lambda x: policy_loss("clip", x, LossOptions()))
+
+    step(), bare(policy.model, batches)
+    ours, least = [], []
+    for _ in range(7):
+        began = time.perf_counter()
+        metrics = step()
+        ours.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        bare(policy.model, batches)
+        least.append(time.perf_counter() - began)
+    tokens = sum(len(s.token_ids) for s in samples)
+    ratio = statistics.median(b / a for a, b in zip(ours, least, strict=True))
+    print("| | ours | other | ratio | wanted |\n|---|---|---|---|---|")
+    print(
+        f"| learner step / bare forward and backward, {tokens:,} tokens | {tokens / statistics.median(ours):,.0f} tokens/s "
+        f"| {tokens / statistics.median(least):,.0f} tokens/s | {ratio:.2f} | 0.85 |"
+    )
+    print(f"| padding of that step | {metrics['train/padding']:.1%} | | | under 5% |")
+
+
+def peak(chunked: bool) -> None:
+    """Print the peak memory in MB that the loss of TOKENS tokens adds at a vocabulary of VOCABULARY."""
+    from ragen_lite.learner import CHUNK, chunked_head
+
+    hidden = torch.randn(TOKENS, 64, requires_grad=True)
+    output = torch.nn.Linear(64, VOCABULARY, bias=False)
+    targets = torch.randint(VOCABULARY, (TOKENS,))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if chunked:
+        logprobs, _ = chunked_head(output, hidden, targets, 1.0, CHUNK // VOCABULARY)
+    else:
+        logprobs, _ = head(output, hidden, targets, 1.0)
+    logprobs.sum().backward()
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def memory() -> None:
+    whole, parts = (
+        float(subprocess.run([sys.executable, __file__, kind], capture_output=True, text=True, check=True).stdout)
+        for kind in ("--whole", "--chunked")
+    )
+    print(
+        f"| peak memory of the loss, {TOKENS} tokens, vocabulary {VOCABULARY:,}: chunked / unchunked | {parts:,.0f} MB | "
+        f"{whole:,.0f} MB | {parts / whole:.2f} | at most 0.25 |"
+    )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] in (["--whole"], ["--chunked"]):
+        peak(sys.argv[1] == "--chunked")
+    else:
+        speed()
+        memory()

@@ -1,0 +1,55 @@
+"""The default run over several seeds: success before and after on the test split, and how long it took.
+
+    python benchmarks/sokoban_learning.py --seeds 0 1 2
+    python benchmarks/sokoban_learning.py --seeds 0 -- algo.turn_mask=false
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def run(seed: int, folder: Path, overrides: list[str]) -> tuple[Path, float]:
+    """One training run; its folder and its wall time in seconds."""
+    began = time.perf_counter()
+    line = [sys.executable, "-m", "ragen_lite.train", "env=sokoban", f"seed={seed}", f"run.dir={folder}", *overrides]
+    log = folder / f"seed-{seed}.log"
+    folder.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as out:
+        subprocess.run([*line, f"run.name=seed{seed}"], stdout=out, stderr=subprocess.STDOUT, check=True)
+    return max(folder.glob(f"*-seed{seed}")), time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--folder", type=Path, default=Path("runs/learning"))
+    parser.add_argument("overrides", nargs="*", help="key=value for the training command")
+    options = parser.parse_args()
+    print("| seed | | before | after | wall time |\n|---|---|---|---|---|")
+    after: dict[str, list[float]] = {"sampled": [], "greedy": []}
+    before: dict[str, float] = {}
+    for seed in options.seeds:
+        folder, seconds = run(seed, options.folder, options.overrides)
+        rows = {when: json.loads((folder / f"{when}.json").read_text())["rows"] for when in ("before", "after", "random", "solver")}
+        for kind in ("sampled", "greedy"):
+            a, b = rows["before"][kind], rows["after"][kind]
+            after[kind].append(b["success"])
+            before[kind] = a["success"]
+            cells = [f"{r['success']:.1%} ({r['success_low']:.1%} to {r['success_high']:.1%})" for r in (a, b)]
+            print(f"| {seed} | {kind} | {cells[0]} | {cells[1]} | {seconds / 60:.1f} min |", flush=True)
+    for kind, values in after.items():
+        mean = sum(values) / len(values)
+        print(f"| mean | {kind} | {before[kind]:.1%} | {mean:.1%} (range {min(values):.1%} to {max(values):.1%}) | |")
+    for name in ("random", "solver"):
+        r = rows[name][name]
+        print(f"| | {name} policy | {r['success']:.1%} ({r['success_low']:.1%} to {r['success_high']:.1%}) | | |")
+
+
+if __name__ == "__main__":
+    main()
