@@ -1,6 +1,6 @@
 """The torch engine and the rollout loop, each as a ratio within one run.
 
-    python benchmarks/engine.py
+python benchmarks/engine.py
 """
 
 from __future__ import annotations

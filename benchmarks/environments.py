@@ -1,6 +1,6 @@
 """Sokoban against gym-sokoban in the same run: rooms and steps a second, text observation and exact regret included.
 
-    python benchmarks/environments.py
+python benchmarks/environments.py
 """
 
 from __future__ import annotations

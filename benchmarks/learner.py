@@ -1,6 +1,6 @@
 """The learner's step against a bare forward and backward pass, its padding, and the memory of a large vocabulary.
 
-    python benchmarks/learner.py
+python benchmarks/learner.py
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def speed() -> None:
     config = compose(["env=sokoban", "algo.filter=none"])
     policy = load_policy(config)
     engine = TorchEngine(policy.model, policy.chat.stop_ids, policy.max_model_len)
-    trajectories = Rollout(engine, policy.chat, EnvSpec(config.env.id), 0).play(train_starts(config, 1), Sampling(1.0, 48))
+    trajectories = Rollout(engine, policy.chat, EnvSpec(config.env.id), 0).play(
+        train_starts(config, 1), Sampling(1.0, 48)
+    )
     samples = [s for group in group_by_instance(trajectories) for s in to_samples(group, config.algo)]
     weights = token_weights([int(s.trained.sum()) for s in samples], "token")
     rows = plan([len(s.token_ids) for s in samples], config.train.microbatch_tokens, packed=False)

@@ -1,7 +1,7 @@
 """The default run over several seeds: success before and after on the test split, and how long it took.
 
-    python benchmarks/sokoban_learning.py --seeds 0 1 2
-    python benchmarks/sokoban_learning.py --seeds 0 -- algo.turn_mask=false
+python benchmarks/sokoban_learning.py --seeds 0 1 2
+python benchmarks/sokoban_learning.py --seeds 0 -- algo.turn_mask=false
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ def main() -> None:
     before: dict[str, float] = {}
     for seed in options.seeds:
         folder, seconds = run(seed, options.folder, options.overrides)
-        rows = {when: json.loads((folder / f"{when}.json").read_text())["rows"] for when in ("before", "after", "random", "solver")}
+        rows = {
+            when: json.loads((folder / f"{when}.json").read_text())["rows"]
+            for when in ("before", "after", "random", "solver")
+        }
         for kind in ("sampled", "greedy"):
             a, b = rows["before"][kind], rows["after"][kind]
             after[kind].append(b["success"])

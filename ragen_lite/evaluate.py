@@ -18,6 +18,7 @@ from ragen_lite.agents.trajectory import Outcome, Sampling, Trajectory
 from ragen_lite.config import Config, ConfigError, command
 
 Z95 = 1.959963984540054
+FIRST_SEED = 1_000_000  # of the held-out instances
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
@@ -103,7 +104,7 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int, fl
 
 def starts(split: str, instances: int) -> list[Start]:
     """The held-out instances of a split: the same for every run and every policy."""
-    return [Start(seed=i, split=split, group=i) for i in range(instances)]
+    return [Start(seed=FIRST_SEED + i, split=split, group=i) for i in range(instances)]
 
 
 def scripted(spec: EnvSpec, name: str, split: str, instances: int) -> list[Trajectory]:

@@ -50,9 +50,7 @@ def token_logprobs(model: Any, batch: Batch, temperature: float, chunk: int = CH
     return chunked_head(model.get_output_embeddings(), hidden, batch.targets, temperature, size)
 
 
-def chunked_head(
-    output: Any, hidden: Tensor, targets: Tensor, temperature: float, size: int
-) -> tuple[Tensor, Tensor]:
+def chunked_head(output: Any, hidden: Tensor, targets: Tensor, temperature: float, size: int) -> tuple[Tensor, Tensor]:
     """``head``, ``size`` tokens at a time, each part computed again in the backward pass."""
     if len(hidden) <= size:
         return head(output, hidden, targets, temperature)

@@ -21,11 +21,11 @@ from ragen_lite.agents.scripted import POLICIES
 from ragen_lite.batch import Sample
 from ragen_lite.config import Config, ConfigError, command
 from ragen_lite.display import Display
-from ragen_lite.evaluate import make_spec, scripted, summarise
+from ragen_lite.evaluate import make_spec
 from ragen_lite.loss import LossInputs, token_weights
 from ragen_lite.report import write_report
 from ragen_lite.run import Run, read_trajectories
-from ragen_lite.train import VAL_INSTANCES, Interrupted, Parts, build, eval_metrics, listen, task_seed
+from ragen_lite.train import Interrupted, Parts, build, eval_metrics, listen, task_seed, val_baselines
 
 Source = Callable[[int, int], Sample]  # (step, place in the step) -> a demonstration
 
@@ -125,9 +125,7 @@ def sft(config: Config) -> None:
 
 def _loop(parts: Parts, spec: EnvSpec, source: Source, stop: list[int]) -> None:
     config, run = parts.config, parts.run
-    baselines = {
-        f"eval/{n}_success": summarise(scripted(spec, n, "val", VAL_INSTANCES)).success for n in ("random", "solver")
-    }
+    baselines = val_baselines(config, spec)
     for step in range(run.start + 1, config.train.steps + 1):
         row: dict[str, Any] = {"step": step, **learn(parts, source, step)}
         last = step == config.train.steps or bool(stop)

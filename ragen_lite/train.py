@@ -31,7 +31,10 @@ from ragen_lite.models import Policy, load_policy
 from ragen_lite.report import write_report
 from ragen_lite.run import Run
 
-VAL_INSTANCES = 128  # for watching a run; the figures that count are measured on the test split
+
+def val_instances(config: Config) -> int:
+    """How many instances a run is watched on; the figures that count are measured on the test split."""
+    return min(128, config.eval.instances)
 
 
 class Interrupted(Exception):
@@ -208,7 +211,7 @@ def measure(parts: Parts, split: str, instances: int) -> dict[str, Any]:
 
 def eval_metrics(parts: Parts, baselines: dict[str, float]) -> dict[str, float]:
     """The eval/ metrics on the val split."""
-    rows = measure(parts, "val", VAL_INSTANCES)["rows"]
+    rows = measure(parts, "val", val_instances(parts.config))["rows"]
     sampled = rows["sampled"]
     return {
         "eval/success": sampled["success"],
@@ -217,6 +220,12 @@ def eval_metrics(parts: Parts, baselines: dict[str, float]) -> dict[str, float]:
         "eval/greedy_success": rows["greedy"]["success"],
         **baselines,
     }
+
+
+def val_baselines(config: Config, spec: EnvSpec) -> dict[str, float]:
+    """The random policy and the solver on the instances a run is watched on."""
+    n = val_instances(config)
+    return {f"eval/{name}_success": summarise(scripted(spec, name, "val", n)).success for name in ("random", "solver")}
 
 
 def train(config: Config) -> None:
@@ -238,9 +247,7 @@ def train(config: Config) -> None:
 
 def _loop(parts: Parts, spec: EnvSpec, stop: list[int]) -> None:
     config, run, display = parts.config, parts.run, parts.display
-    baselines = {
-        f"eval/{n}_success": summarise(scripted(spec, n, "val", VAL_INSTANCES)).success for n in ("random", "solver")
-    }
+    baselines = val_baselines(config, spec)
     if run.read_json("before.json") is None:
         display.status("measuring the starting policy on the test split")
         run.write_json("before.json", measure(parts, "test", config.eval.instances))
