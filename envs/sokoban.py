@@ -15,11 +15,12 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from ragen_lite.envs.base import TextTask, text_space, wanted_split
+from ragen_lite.envs.base import TextTask, split_of, text_space, wanted_split
 from ragen_lite.envs.sokoban_levels import Level, gym_sokoban_level, one_box_level, read_boxoban, reverse_play
 from ragen_lite.envs.sokoban_solver import ACTIONS, Board, SearchLimit
 
 STEP, BOX_ON, BOX_OFF, SOLVED = -0.1, 1.0, -1.0, 10.0
+SEARCH = 20_000  # states searched for one cost: about a second, enough for most 10x10 rooms of four boxes
 SPRITES = ("wall", "floor", "box_target", "box_on_target", "box", "player", "player_on_target")
 OBSERVATIONS = ("grid", "coords", "grid_coords")
 
@@ -31,7 +32,7 @@ class Sokoban(TextTask[int]):
         height, width: size of the room in squares, its outer walls included.
         boxes: number of boxes, and of targets.
         levels: ``reverse`` (our generator), ``gym_sokoban`` (its generator, made reproducible) or the path of a
-            Boxoban text file.
+            Boxoban text file, whose rooms are taken as they are.
         observation: ``grid``, ``coords`` or ``grid_coords``.
         min_cost: fewest actions a room must need; no room needs more than ``max_actions``.
         max_turns, max_actions_per_turn, max_actions: the budgets.
@@ -101,11 +102,13 @@ class Sokoban(TextTask[int]):
 
     # ---- rooms ----
 
-    def _new_level(self) -> Level:
+    def _new_level(self, split: str) -> Level:
         if self.levels == "reverse" and self.boxes == 1:
             level, table = one_box_level(self.np_random, self.height, self.width, self.min_cost, self.max_actions)
             self._table, self._table_board = table, level.board
             return level
+        if self.levels not in ("reverse", "gym_sokoban"):
+            return self._stored_level(split)
         for _ in range(20_000):
             candidate = self._candidate()
             if candidate and self.min_cost <= self._search(candidate) <= self.max_actions:
@@ -118,10 +121,16 @@ class Sokoban(TextTask[int]):
     def _candidate(self) -> Level | None:
         if self.levels == "gym_sokoban":
             return gym_sokoban_level(self.np_random, self.height, self.width, self.boxes)
-        if self.levels == "reverse":
-            pulls = int(self.np_random.integers(2 * self.boxes, 6 * self.boxes + 1))
-            return reverse_play(self.np_random, self.height, self.width, self.boxes, pulls)
-        stored = read_boxoban(self.levels)
+        pulls = int(self.np_random.integers(2 * self.boxes, 6 * self.boxes + 1))
+        return reverse_play(self.np_random, self.height, self.width, self.boxes, pulls)
+
+    def _stored_level(self, split: str) -> Level:
+        """A level of the file that belongs to the split; taken as it is, within the budgets or not."""
+        stored = [level for level in read_boxoban(self.levels) if split_of(level.content) == split]
+        if not stored:
+            raise ValueError(
+                f"{self.levels} has no level in the {split} split; splits go by content, so give more levels"
+            )
         return stored[self.np_random.integers(len(stored))]
 
     def _search(self, level: Level) -> float:
@@ -134,7 +143,8 @@ class Sokoban(TextTask[int]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Draw a room of ``options["split"]`` (``train`` where it is left out)."""
         super().reset(seed=seed)
-        level = self.draw(wanted_split(options), self._new_level, lambda made: made.content)
+        split = wanted_split(options)
+        level = self.draw(split, lambda: self._new_level(split), lambda made: made.content)
         return self.load(level)
 
     def load(self, level: Level) -> tuple[str, dict[str, Any]]:
@@ -189,7 +199,7 @@ class Sokoban(TextTask[int]):
     def _remember_solution(self) -> None:
         state = (self.player, self.placed)
         try:
-            solution = self.board.solve(*state)
+            solution = self.board.solve(*state, limit=SEARCH)
         except SearchLimit:
             self._costs[state] = None
             return

@@ -146,10 +146,11 @@ class Evaluator:
         return {"sampled": sampled, "greedy": self.play(split, instances, 0.0)}
 
 
-COLUMNS: dict[str, Callable[[Summary], str]] = {
+LINES: dict[str, Callable[[Summary], str]] = {
     "success": lambda s: f"{s.success:.1%}",
-    "95% interval": lambda s: f"{s.success_low:.1%} to {s.success_high:.1%}",
-    "return": lambda s: f"{s.reward:.2f} ({s.reward_low:.2f} to {s.reward_high:.2f})",
+    "  95% Wilson": lambda s: f"{s.success_low:.1%}-{s.success_high:.1%}",
+    "return": lambda s: f"{s.reward:.2f}",
+    "  95% bootstrap": lambda s: f"{s.reward_low:.2f}..{s.reward_high:.2f}",
     "regret": lambda s: "-" if s.regret is None else f"{s.regret:.2f}",
     "dead-locked": lambda s: "-" if s.deadlocked is None else f"{s.deadlocked:.1%}",
     "turns": lambda s: f"{s.turns:.2f}",
@@ -159,15 +160,16 @@ COLUMNS: dict[str, Callable[[Summary], str]] = {
 
 
 def table(rows: dict[str, Summary], title: str) -> Any:
-    """A rich table of summaries."""
+    """A rich table of summaries, a column a policy."""
+    from rich.markup import escape
     from rich.table import Table
 
-    view = Table(title=title, title_justify="left")
-    view.add_column("policy")
-    for column in COLUMNS:
-        view.add_column(column, justify="right")
-    for name, summary in rows.items():
-        view.add_row(name, *(show(summary) for show in COLUMNS.values()))
+    view = Table(title=escape(title), title_justify="left")
+    view.add_column("")
+    for name in rows:
+        view.add_column(escape(name), justify="right")
+    for label, show in LINES.items():
+        view.add_row(label, *(show(summary) for summary in rows.values()))
     return view
 
 
@@ -193,7 +195,8 @@ def _measure(config: Config, spec: EnvSpec, path: str) -> dict[str, list[Traject
     rollout = Rollout(engine, policy.chat, spec, config.seed)
     played = Evaluator(engine, rollout, config).both(config.eval.split, config.eval.instances)
     rollout.close()
-    return {f"{path}, {kind}": trajectories for kind, trajectories in played.items()}
+    short = path if len(path) < 20 else "..." + path[-16:]
+    return {f"{short} {kind}": trajectories for kind, trajectories in played.items()}
 
 
 def run(config: Config) -> None:
@@ -215,9 +218,9 @@ def run(config: Config) -> None:
         played[name] = scripted(spec, name, split, n)
     console.print(table({k: summarise(v) for k, v in played.items()}, f"{spec.id}, {n} instances of the {split} split"))
     for a, b in pairs or [(name, "random") for name in names]:
-        console.print(paired(a, played[a], b, played[b]))
+        console.print(paired(a, played[a], b, played[b]), markup=False)
     if failures := error_summary([t for ts in played.values() for t in ts]):
-        console.print(f"failed environments: {failures}")
+        console.print(f"failed environments: {failures}", markup=False)
 
 
 def as_json(summary: Summary) -> dict[str, Any]:

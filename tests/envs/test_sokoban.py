@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragen_lite.envs.base import split_of
+from ragen_lite.envs.base import SPLITS, split_of
 from ragen_lite.envs.sokoban import Sokoban
 from ragen_lite.envs.sokoban_levels import Level, gym_sokoban_level, parse_level, read_boxoban, reverse_play
 from ragen_lite.envs.sokoban_solver import SearchLimit
@@ -136,7 +136,7 @@ def test_a_room_beyond_the_search_has_no_regret_rather_than_zero() -> None:
     with pytest.raises(SearchLimit, match="limit"):
         env.board.solve(env.player, env.placed, limit=1)
     solve = env.board.solve
-    object.__setattr__(env.board, "solve", lambda *state: solve(*state, limit=1))
+    object.__setattr__(env.board, "solve", lambda *state, limit: solve(*state, limit=1))
     env._costs.clear()
     assert env.cost_to_go() is None
 
@@ -185,11 +185,14 @@ def test_boxoban_files(tmp_path: Path) -> None:
     path = tmp_path / "000.txt"
     path.write_text("; 0\n#####\n#@$.#\n#####\n\n; 1\n######\n#@ $.#\n######\n")
     assert [level.content for level in read_boxoban(str(path))] == ["#####\n#@$.#\n#####", "######\n#@ $.#\n######"]
-    env = Sokoban(levels=str(path), min_cost=1)
+    env = Sokoban(levels=str(path))
     for level in read_boxoban(str(path)):
         split = split_of(level.content)
         shown = {env.reset(seed=s, options={"split": split})[0] for s in range(20)}
         assert env.load(level)[0] in shown
+    empty = next(s for s in SPLITS if s not in {split_of(level.content) for level in read_boxoban(str(path))})
+    with pytest.raises(ValueError, match=f"no level in the {empty} split"):
+        env.reset(seed=0, options={"split": empty})
 
 
 @pytest.mark.parametrize(
