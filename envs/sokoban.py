@@ -128,9 +128,7 @@ class Sokoban(TextTask[int]):
         """A level of the file that belongs to the split; taken as it is, within the budgets or not."""
         stored = [level for level in read_boxoban(self.levels) if split_of(level.content) == split]
         if not stored:
-            raise ValueError(
-                f"{self.levels} has no level in the {split} split; splits go by content, so give more levels"
-            )
+            raise ValueError(f"{self.levels} has no level in the {split} split (splits go by content): give it more")
         return stored[self.np_random.integers(len(stored))]
 
     def _search(self, level: Level) -> float:

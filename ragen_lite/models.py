@@ -32,6 +32,7 @@ class Policy:
 def load_policy(config: Config, path: str | Path | None = None) -> Policy:
     """The policy at ``path`` (``config.model.path`` where left out). Raises ConfigError with what to do."""
     name = str(path or config.model.path)
+    logging.disable_progress_bar()
     if name == "scratch":
         return _scratch(config)
     folder = TINY if name == "tiny" else Path(name)
@@ -42,7 +43,6 @@ def load_policy(config: Config, path: str | Path | None = None) -> Policy:
             "such as Qwen/Qwen2.5-0.5B-Instruct, or tiny"
         )
     device, dtype, autocast = arithmetic(config.model)
-    logging.disable_progress_bar()
     source = str(folder) if looks_local else name
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)

@@ -1,0 +1,38 @@
+"""The README's example environment is played and trained on as it is printed there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_example_environment_runs(tmp_path: Path) -> None:
+    code = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "class Guess" in block)
+    (tmp_path / "guess.py").write_text(code)
+    assert len(code.splitlines()) < 32
+    lines = [line for line in README.splitlines() if line.startswith("python -m") and "env=guess:" in line]
+    assert len(lines) == 2
+    for line in lines:
+        small = (
+            ["train.groups=2", "train.group_size=2", "train.mini_batches=1", "eval.instances=2"]
+            if "train" in line
+            else []
+        )
+        arguments = [sys.executable, "-W", "ignore", *line.split()[1:], *small]
+        env = os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+        result = subprocess.run(
+            arguments, capture_output=True, text=True, cwd=tmp_path, env=env, input="10\n\n", timeout=110
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert "Guess a number." in result.stdout or "success" in result.stdout
+
+
+def test_the_tree_names_every_module() -> None:
+    for path in [p for folder in ("envs", "agents", "ragen_lite") for p in (ROOT / folder).glob("*.py")]:
+        assert path.name == "__init__.py" or path.name in README, path.name
