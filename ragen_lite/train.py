@@ -80,6 +80,8 @@ def to_samples(group: Group, algo: AlgoConfig) -> list[Sample]:
 
 def update(learner: Learner, samples: Sequence[Sample], config: Config, step: int) -> dict[str, float]:
     """All optimiser steps of one iteration; returns the mean of their metrics (the first one's log-prob gap)."""
+    if not samples:
+        return {}
     algo, train = config.algo, config.train
     options = LossOptions(algo.clip_low, algo.clip_high, algo.kl, algo.kl_coef, algo.entropy_coef)
 
@@ -94,8 +96,6 @@ def update(learner: Learner, samples: Sequence[Sample], config: Config, step: in
             lengths = [int(s.trained.sum()) for s in chosen]
             weights = token_weights(lengths, algo.aggregation, config.sample.max_tokens)
             metrics.append(learner.step(chosen, weights, loss))
-    if not metrics:
-        return {}
     mean = {name: float(np.mean([m[name] for m in metrics])) for name in metrics[0]}
     return mean | {
         "train/logprob_gap": metrics[0]["train/logprob_gap"],
@@ -174,6 +174,8 @@ def iterate(parts: Parts, step: int, on_progress: Callable[[int, int], None]) ->
     groups = group_by_instance(trajectories)
     kept = [group for group in groups if FILTERS[config.algo.filter](group)]
     samples = [sample for group in kept for sample in to_samples(group, config.algo)]
+    if not samples:
+        parts.display.note(f"step {step}: algo.filter={config.algo.filter} kept no group, so nothing is learnt from it")
     learnt = update(parts.learner, samples, config, step)
     updated = time.perf_counter()
 
