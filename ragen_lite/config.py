@@ -202,6 +202,53 @@ _NOT_NEGATIVE = (
 )
 
 
+# What each command reads; anything else on its command line would silently do nothing.
+_USES = {
+    "train": (
+        "env",
+        "model",
+        "algo",
+        "engine",
+        "sample",
+        "train",
+        "eval.every",
+        "eval.instances",
+        "run",
+        "seed",
+        "recipe",
+    ),
+    "sft": (
+        "env",
+        "model",
+        "engine",
+        "sample",
+        "train",
+        "eval.every",
+        "eval.instances",
+        "run",
+        "seed",
+        "data",
+        "recipe",
+    ),
+    "evaluate": ("env", "model", "engine", "sample", "eval.instances", "eval.split", "eval.compare", "seed"),
+    "play": ("env", "model", "engine", "sample", "eval.split", "seed"),
+}
+
+
+def refuse_unused(command: str, arguments: list[str]) -> None:
+    """Raise ConfigError for an argument that ``command`` does not read."""
+    for argument in arguments:
+        key = argument.partition("=")[0].lstrip("+~")
+        if argument.startswith("-") or key.startswith("hydra"):
+            continue
+        uses = _USES[command]
+        if not any(key == use or key.startswith(f"{use}.") for use in uses) or (command, key) == (
+            "sft",
+            "train.epochs",
+        ):
+            raise ConfigError(f"{key} does nothing in {command}, which reads {', '.join(uses)}")
+
+
 def get(config: Config, key: str) -> Any:
     """The value at a dotted key."""
     value: Any = config
@@ -366,8 +413,10 @@ def command(name: str, purpose: str, run: Callable[[Config], None]) -> None:
         print(help_text(name, purpose))
         return
     try:
+        rewritten = [new for a in arguments for new in rewrite(a)]
+        refuse_unused(name, arguments)
         if any(a.startswith("-") for a in arguments):  # --cfg, --multirun, ...: Hydra's own
-            _hydra([new for a in arguments for new in rewrite(a)], run)
+            _hydra(rewritten, run)
         else:
             run(compose(arguments))
     except _expected() as error:

@@ -45,7 +45,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ragen_lite import checkpoint
-from ragen_lite.config import Config, ConfigError
+from ragen_lite.config import Config, ConfigError, documented, get
 
 
 def run_slug(config: Config) -> str:
@@ -76,13 +76,13 @@ class Run:
                 run = cls._new(root, slug, config)
                 run.notes.append(f"no run of {slug} with a checkpoint in {root}: a new one begins")
                 return run
-            return cls._resume(found)
+            return cls._resume(found, config)
         folder = Path(config.run.resume).expanduser()
         if not (folder / "checkpoints").is_dir():
             raise ConfigError(
                 f"run.resume={folder}: no run folder (checkpoints/ is missing); give no, auto or a run folder"
             )
-        return cls._resume(folder)
+        return cls._resume(folder, config)
 
     @classmethod
     def _new(cls, root: Path, slug: str, config: Config) -> Run:
@@ -103,7 +103,7 @@ class Run:
         return cls(folder)
 
     @classmethod
-    def _resume(cls, folder: Path) -> Run:
+    def _resume(cls, folder: Path, config: Config) -> Run:
         run = cls(folder)
         run.checkpoint, run.notes = checkpoint.last_good(folder / "checkpoints")
         if run.checkpoint is None:
@@ -111,6 +111,14 @@ class Run:
         run.start = int(run.checkpoint.name[5:])
         run._forget_after(run.start)
         run.notes.append(f"resuming {folder} after step {run.start}")
+        saved = OmegaConf.load(folder / "config.yaml")
+        changed = [
+            f"{key} {OmegaConf.select(saved, key)} -> {get(config, key)}"
+            for key, _, _ in documented()
+            if not key.startswith("run.") and OmegaConf.select(saved, key) != get(config, key)
+        ]
+        if changed:
+            run.notes.append(f"going on with other values than before: {', '.join(changed)}")
         return run
 
     def _forget_after(self, step: int) -> None:

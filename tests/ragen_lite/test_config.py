@@ -86,5 +86,21 @@ def test_a_clip_ratio_without_clipping_is_refused() -> None:
         compose(["algo=reinforce", "algo.clip_high=0.3"])
 
 
+@pytest.mark.parametrize(
+    ("command", "argument"),
+    [
+        ("train", "data=solver"),
+        ("sft", "algo=rloo"),
+        ("sft", "train.epochs=2"),
+        ("evaluate", "train.lr=1"),
+        ("play", "run.name=x"),
+    ],
+)
+def test_a_key_that_a_command_does_not_read_is_refused(command: str, argument: str) -> None:
+    with pytest.raises(ConfigError, match=f"does nothing in {command}"):
+        refuse_unused(command, [argument])
+    refuse_unused(command, ["env=sokoban", "++env.kwargs.boxes=2", "seed=1", "--cfg"])
+
+
 def test_keys_resolve() -> None:
     assert all(get(Config(), key) == default for key, default, _ in documented())
