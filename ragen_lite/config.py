@@ -203,35 +203,13 @@ _NOT_NEGATIVE = (
 
 
 # What each command reads; anything else on its command line would silently do nothing.
+_RUNS = ("env", "model", "engine", "sample", "seed")
+_LEARNS = (*_RUNS, "train", "eval.every", "eval.instances", "run", "recipe")
 _USES = {
-    "train": (
-        "env",
-        "model",
-        "algo",
-        "engine",
-        "sample",
-        "train",
-        "eval.every",
-        "eval.instances",
-        "run",
-        "seed",
-        "recipe",
-    ),
-    "sft": (
-        "env",
-        "model",
-        "engine",
-        "sample",
-        "train",
-        "eval.every",
-        "eval.instances",
-        "run",
-        "seed",
-        "data",
-        "recipe",
-    ),
-    "evaluate": ("env", "model", "engine", "sample", "eval.instances", "eval.split", "eval.compare", "seed"),
-    "play": ("env", "model", "engine", "sample", "eval.split", "seed"),
+    "train": (*_LEARNS, "algo"),
+    "sft": (*_LEARNS, "data"),
+    "evaluate": (*_RUNS, "eval.instances", "eval.split", "eval.compare"),
+    "play": (*_RUNS, "eval.split"),
 }
 
 

@@ -14,6 +14,7 @@ from ragen_lite.config import (
     groups,
     help_text,
     options_of,
+    refuse_unused,
     rewrite,
 )
 
