@@ -10,19 +10,18 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 
 def run(seed: int, folder: Path, overrides: list[str]) -> tuple[Path, float]:
-    """One training run; its folder and its wall time in seconds."""
-    began = time.perf_counter()
+    """One training run; its folder and its wall time in seconds, from its folder being made to its last file."""
     line = [sys.executable, "-m", "ragen_lite.train", "env=sokoban", f"seed={seed}", f"run.dir={folder}", *overrides]
-    log = folder / f"seed-{seed}.log"
     folder.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as out:
-        subprocess.run([*line, f"run.name=seed{seed}"], stdout=out, stderr=subprocess.STDOUT, check=True)
-    return max(folder.glob(f"*-seed{seed}")), time.perf_counter() - began
+    if not list(folder.glob(f"*-seed{seed}/report.html")):  # finished ones are kept
+        with (folder / f"seed-{seed}.log").open("w") as out:
+            subprocess.run([*line, f"run.name=seed{seed}"], stdout=out, stderr=subprocess.STDOUT, check=True)
+    made = max(folder.glob(f"*-seed{seed}"))
+    return made, (made / "report.html").stat().st_mtime - (made / "config.yaml").stat().st_mtime
 
 
 def main() -> None:
@@ -32,8 +31,8 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="key=value for the training command")
     options = parser.parse_args()
     print("| seed | | before | after | wall time |\n|---|---|---|---|---|")
+    before: dict[str, list[float]] = {"sampled": [], "greedy": []}
     after: dict[str, list[float]] = {"sampled": [], "greedy": []}
-    before: dict[str, float] = {}
     for seed in options.seeds:
         folder, seconds = run(seed, options.folder, options.overrides)
         rows = {
@@ -43,12 +42,12 @@ def main() -> None:
         for kind in ("sampled", "greedy"):
             a, b = rows["before"][kind], rows["after"][kind]
             after[kind].append(b["success"])
-            before[kind] = a["success"]
+            before[kind].append(a["success"])
             cells = [f"{r['success']:.1%} ({r['success_low']:.1%} to {r['success_high']:.1%})" for r in (a, b)]
             print(f"| {seed} | {kind} | {cells[0]} | {cells[1]} | {seconds / 60:.1f} min |", flush=True)
-    for kind, values in after.items():
-        mean = sum(values) / len(values)
-        print(f"| mean | {kind} | {before[kind]:.1%} | {mean:.1%} (range {min(values):.1%} to {max(values):.1%}) | |")
+    for kind in ("sampled", "greedy"):
+        cells = [f"{sum(v) / len(v):.1%} (range {min(v):.1%} to {max(v):.1%})" for v in (before[kind], after[kind])]
+        print(f"| mean | {kind} | {cells[0]} | {cells[1]} | |")
     for name in ("random", "solver"):
         r = rows[name][name]
         print(f"| | {name} policy | {r['success']:.1%} ({r['success_low']:.1%} to {r['success_high']:.1%}) | | |")
