@@ -72,8 +72,12 @@ class Chat:
         return ids
 
     def text(self, token_ids: list[int] | tuple[int, ...]) -> str:
-        """A reply as text, without its end token: for reading only, never encoded again."""
-        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+        """A reply as text, without its end token: for reading only, never encoded again.
+
+        Control tokens in the middle are shown, so that a reply with one is not taken for a well-formed one.
+        """
+        ids = list(token_ids[:-1] if token_ids and token_ids[-1] in self.stop_ids else token_ids)
+        return str(self.tokenizer.decode(ids, skip_special_tokens=False))
 
     def _control(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)

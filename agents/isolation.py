@@ -7,9 +7,12 @@ attribute, in seconds, for each reset and step.
 from __future__ import annotations
 
 import math
-import multiprocessing
+import os
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -102,60 +105,117 @@ class Handle:
         self._env.close()
 
 
-def _serve(connection: Connection, spec: EnvSpec) -> None:
-    handle = Handle(spec.make())
-    while True:
-        method, kwargs = connection.recv()
-        handle.send(method, **kwargs)
+def serve(descriptor: int) -> None:
+    """What the process of an environment does: make it, then answer calls until the pipe is closed."""
+    connection = Connection(descriptor)
+    try:
+        spec: EnvSpec = connection.recv()
         try:
-            connection.send((True, handle.take()))
-        except EnvFailure as failure:
-            connection.send((False, str(failure)))
+            handle = Handle(spec.make())
+        except Exception as error:  # as in Handle.send: another's exception becomes data
+            connection.send((False, f"{type(error).__name__}: {error}"))
+            return
+        connection.send((True, None))
+        while True:
+            method, kwargs = connection.recv()
+            handle.send(method, **kwargs)
+            try:
+                connection.send((True, handle.take()))
+            except EnvFailure as failure:
+                connection.send((False, str(failure)))
+    except (EOFError, OSError):
+        return  # the other side is gone
 
 
 class ProcessHandle(Handle):
-    """A Dialogue in its own process, which is ended where it does not answer within ``limit`` seconds."""
+    """A Dialogue in its own process, which is ended where it does not answer within ``limit`` seconds.
+
+    The process imports Gymnasium and the task, never torch. It is started by ``reset`` and lives until it fails.
+    """
 
     START = 60.0  # seconds for the process itself to start
 
     def __init__(self, env: Dialogue, spec: EnvSpec, limit: float) -> None:
         super().__init__(env)
         self._spec, self._limit = spec, limit
-        self._process: Any = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._starting = False
+        self._failure: str | None = None
+
+    def _start(self) -> None:
+        self._pipe, child = Pipe()
+        code = f"from ragen_lite.agents.isolation import serve; serve({child.fileno()})"
+        self._process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[child.fileno()], env=_child_env())
+        child.close()
+        self._pipe.send(self._spec)
+        self._starting = True
 
     def send(self, method: str, **kwargs: Any) -> None:
         """See Handle."""
-        grace = 0.0
-        if self._process is None or not self._process.is_alive():
-            context = multiprocessing.get_context("spawn")
-            self._pipe, child = context.Pipe()
-            self._process = context.Process(target=_serve, args=(child, self._spec), daemon=True)
-            self._process.start()
-            child.close()
-            grace = self.START
-        self._pipe.send((method, kwargs))
-        self._deadline = time.monotonic() + self._limit + grace
+        self._failure = None
+        try:
+            if self._process is None and method == "reset":
+                self._start()
+            if self._process is None:
+                raise EOFError
+            self._pipe.send((method, kwargs))
+        except (EOFError, OSError):
+            self._failure = "its process ended without an answer"
+        self._deadline = time.monotonic() + (self.START if self._starting else self._limit)
 
     def ready(self) -> bool:
         """See Handle; true after the time limit as well, when ``take`` raises."""
-        return self._pipe.poll() or time.monotonic() > self._deadline
+        if self._failure is not None or time.monotonic() > self._deadline:
+            return True
+        if not self._pipe.poll():
+            return False
+        if self._starting:
+            self._started()
+            return self._failure is not None or self._pipe.poll()
+        return True
+
+    def _started(self) -> None:
+        """Read the message that says the environment is made; the time limit begins here."""
+        self._starting = False
+        self._deadline = time.monotonic() + self._limit
+        try:
+            fine, why = self._pipe.recv()
+        except (EOFError, OSError):
+            fine, why = False, "its process ended before its environment was made"
+        if not fine:
+            self._failure = str(why)
 
     def take(self) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """See Handle."""
-        if not self._pipe.poll(max(0.0, self._deadline - time.monotonic())):
-            self.close()
-            raise EnvFailure(f"no answer within its time limit of {self._limit:g} s; its process was ended")
+        while not self.ready():
+            time.sleep(0.001)
         try:
+            if self._failure is not None:
+                raise EnvFailure(self._failure)
+            if not self._pipe.poll():
+                raise EnvFailure(f"no answer within its time limit of {self._limit:g} s; its process was ended")
             fine, result = self._pipe.recv()
-        except EOFError:
-            self.close()
-            raise EnvFailure("its process ended without an answer") from None
+        except (EnvFailure, EOFError, OSError) as error:
+            self._end()
+            raise (
+                error if isinstance(error, EnvFailure) else EnvFailure("its process ended without an answer")
+            ) from None
         if not fine:
             raise EnvFailure(result)
         return checked(result)
 
-    def close(self) -> None:
+    def _end(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.join()
+            self._process.wait()
+            self._pipe.close()
             self._process = None
+
+    def close(self) -> None:
+        self._end()
+        super().close()
+
+
+def _child_env() -> dict[str, str]:
+    # The child finds what this process finds, wherever it was started from.
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}

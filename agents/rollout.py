@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ragen_lite.agents.chat import Chat
 from ragen_lite.agents.engine import Engine, Request, draw_key
-from ragen_lite.agents.isolation import EnvFailure, EnvSpec, Handle
+from ragen_lite.agents.isolation import EnvFailure, EnvSpec, Handle, ProcessHandle
 from ragen_lite.agents.scripted import Policy
 from ragen_lite.agents.trajectory import Completion, Outcome, Sampling, Trajectory, Turn
+
+PROCESSES = 4 * (os.cpu_count() or 1)  # environments with a process of their own, at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,7 @@ class Rollout:
     def __init__(self, engine: Engine, chat: Chat, spec: EnvSpec, run_seed: int) -> None:
         self.engine, self.chat, self.spec, self.run_seed = engine, chat, spec, run_seed
         self._free: list[Handle] = []
+        self._fits = False  # whether any first prompt has fitted
 
     def play(
         self,
@@ -100,13 +107,18 @@ class Rollout:
         runs: dict[int, _Run] = {}
         acting: list[int] = []  # trajectories whose environment was asked and has not answered
         tokens = 0
+        if not self._free:
+            self._free.append(self.spec.open())
+        # Environments in processes of their own: a few a core, and the next begins when one is finished.
+        limit = PROCESSES if isinstance(self._free[0], ProcessHandle) else len(starts)
         try:
-            for i, start in enumerate(starts):
-                runs[i] = _Run(start, self._free.pop() if self._free else self.spec.open())
-                options = {"split": start.split, "member": start.member}
-                runs[i].env.send("reset", seed=start.seed, options=options)
-                acting.append(i)
             while len(done) < len(starts):
+                while len(runs) < len(starts) and len(runs) - len(done) < limit:
+                    i, start = len(runs), starts[len(runs)]
+                    runs[i] = _Run(start, self._free.pop() if self._free else self.spec.open())
+                    options = {"split": start.split, "member": start.member}
+                    runs[i].env.send("reset", seed=start.seed, options=options)
+                    acting.append(i)
                 answered = [i for i in acting if runs[i].env.ready()]
                 if not answered and len(acting) == len(runs) - len(done):
                     time.sleep(0.001)  # nothing to generate: every trajectory waits for its environment
@@ -152,13 +164,14 @@ class Rollout:
                 return run.finish(self.spec.id, outcome_of(info, terminated))
             new = self.chat.follow(reply.token_ids[-1], observation)
         if len(run.ids) + len(new) + sampling.max_tokens > self.engine.max_model_len:
-            if not run.turns:
+            if not self._fits:
                 raise PromptTooLong(
                     f"the first prompt of {self.spec.id} has {len(new)} tokens; with a reply of up to "
                     f"{sampling.max_tokens} it does not fit engine.max_model_len={self.engine.max_model_len}: raise "
                     "it, or lower sample.max_tokens"
                 )
             return run.finish(self.spec.id, Outcome.OUT_OF_TOKENS)
+        self._fits = True
         run.append(new)
         run.observation = observation
         key = draw_key(self.run_seed, run.start.seed, run.start.member, len(run.turns))
@@ -210,11 +223,24 @@ def error_summary(trajectories: Sequence[Trajectory]) -> str:
     return "; ".join(f"{count} x {error} (seed {seed})" for error, (count, seed) in failures.items())
 
 
+def plain(value: Any) -> Any:
+    """The value in JSON's types: numpy's scalars as Python's, ``inf`` and ``nan`` and all else as text."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return str(value)
+
+
 def as_record(trajectory: Trajectory, advantages: Sequence[float] | None = None) -> dict[str, Any]:
-    """A trajectory as plain JSON types: text, ids, mask, log-probs, rewards, seeds; ``info`` only where it is plain."""
+    """A trajectory as plain JSON types: text, ids, mask, log-probs, rewards and seeds."""
     turns = [
         {"observation": t.observation, "reply": t.reply, "start": t.start, "stop": t.stop, "reward": t.reward}
-        | {"info": {k: v for k, v in t.info.items() if isinstance(v, (bool, int, float, str, list, type(None)))}}
+        | {"info": plain(t.info)}
         for t in trajectory.turns
     ]
     return {

@@ -29,11 +29,22 @@ class SlotCache(Cache):  # type: ignore[misc]
     Before a forward pass ``aim`` says which slots its rows are, where their tokens go and how far they look.
     """
 
-    def __init__(self, slots: int, max_length: int) -> None:
+    def __init__(self, max_length: int) -> None:
         super().__init__(layers=[])
-        self.slots, self.max_length = slots, max_length
+        self.slots, self.max_length = 0, max_length
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
+
+    @torch.inference_mode()
+    def reserve(self, slots: int) -> None:
+        """Have at least so many slots."""
+        if slots <= self.slots:
+            return
+        self.slots = slots
+        for store in (self.keys, self.values):
+            for layer, old in enumerate(store):
+                store[layer] = old.new_zeros(slots, *old.shape[1:])
+                store[layer][: old.shape[0]] = old
 
     def aim(self, rows: Tensor | int, positions: Tensor, length: int) -> None:
         """``rows``: slot indices (n,), or n for the first n. ``positions``: (n, q), ``max_length`` for padding."""
@@ -77,7 +88,7 @@ class SlotCache(Cache):  # type: ignore[misc]
 
     def clear(self) -> None:
         """Give the memory back."""
-        self.keys, self.values = [], []
+        self.keys, self.values, self.slots = [], [], 0
 
 
 @dataclass(slots=True)
@@ -123,7 +134,7 @@ class TorchEngine:
         self.device = next(model.parameters()).device
         self.version = 0
         self.fed_tokens = 0
-        self._cache = SlotCache(slots, max_model_len)
+        self._cache = SlotCache(max_model_len)
         self._rows: list[_Row] = []  # row i lives in slot i
         self._slot: dict[int, int] = {}
         self._waiting: list[Request] = []
@@ -131,7 +142,9 @@ class TorchEngine:
     # ---- the Engine protocol ----
 
     def submit(self, request: Request) -> None:
-        """See Engine. Raises ValueError where the request does not continue its trajectory or cannot fit."""
+        """See Engine. Raises ValueError where the request is empty, does not continue its trajectory or cannot fit."""
+        if not request.token_ids:
+            raise ValueError(f"request {request.id} has no token to begin with")
         if len(request.token_ids) + request.sampling.max_tokens > self.max_model_len:
             raise ValueError(
                 f"a prompt of {len(request.token_ids)} tokens and a reply of up to {request.sampling.max_tokens} do "
@@ -141,8 +154,9 @@ class TorchEngine:
             self._waiting.append(request)
             return
         row = self._rows[self._slot[request.id]]
-        if row.request is not None or list(request.token_ids[: len(row.fed)]) != row.fed:
-            raise ValueError(f"request {request.id} does not continue what its trajectory was fed")
+        known = row.fed + row.reply[-1:]  # the last sampled token was not fed yet
+        if row.request is not None or list(request.token_ids[: len(known)]) != known:
+            raise ValueError(f"request {request.id} does not continue what its trajectory was fed and sampled")
         self._begin(row, request)
 
     def step(self) -> list[tuple[int, Completion]]:
@@ -152,6 +166,7 @@ class TorchEngine:
             self._slot[request.id] = len(self._rows)
             self._rows.append(_Row(request.id))
             self._begin(self._rows[-1], request)
+        self._cache.reserve(len(self._rows))
         with torch.inference_mode(), self.cast():
             prompts = [i for i, row in enumerate(self._rows) if len(row.pending) > 1]
             decoding = [i for i, row in enumerate(self._rows) if len(row.pending) == 1]

@@ -170,7 +170,7 @@ class Countdown(TextTask[str]):
     def _instance(self) -> tuple[tuple[int, ...], int]:
         """Numbers and a target reached from them: random operations until a whole target in range comes out."""
         rng = self.np_random
-        while True:
+        for _ in range(100_000):
             count = int(rng.integers(self.min_numbers, self.max_numbers + 1))
             numbers = tuple(int(n) for n in rng.integers(1, self.largest + 1, count))
             values = [Fraction(n) for n in numbers]
@@ -181,6 +181,10 @@ class Countdown(TextTask[str]):
                 values.append(results[int(rng.integers(len(results)))])
             if values[0].denominator == 1 and self.min_target <= values[0] <= self.max_target:
                 return numbers, int(values[0])
+        raise RuntimeError(
+            f"no target from {self.min_target} to {self.max_target} comes out of {self.min_numbers} to "
+            f"{self.max_numbers} numbers up to {self.largest}: allow more"
+        )
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Draw an instance of ``options["split"]`` (``train`` where it is left out)."""

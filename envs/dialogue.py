@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 
 from ragen_lite.envs.base import text_space
 
@@ -172,12 +173,16 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Start an instance; returns the first user message and the task's info."""
         observation, info = self.env.reset(seed=seed, options=options)
+        self._check(observation, info)
+        if seed is not None and options and "member" in options:
+            # The instance is the seed's; what chance does to it from here on is the member's own.
+            self.unwrapped.np_random = np.random.default_rng([seed, options["member"]])
         self.turn, self.actions_taken, self._state = 1, 0, observation
         return self._message(""), {"actions": [], "unreadable": None, **info}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Read one reply and carry out its actions; Gymnasium's 5-tuple, the observation being the next message."""
-        info: dict[str, Any] = {"success": False}
+        info: dict[str, Any] = {}
         reward, terminated, truncated, regrets, done, why = 0.0, False, False, [], [], None
         try:
             actions = self.read(action)
@@ -185,9 +190,7 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
             actions, why, reward = [], str(error), -self.turn_penalty
         for act in actions[: min(self.max_actions_per_turn, self.max_actions - self.actions_taken)]:
             observation, gained, terminated, truncated, info = self.env.step(act)
-            if not isinstance(observation, str) or not isinstance(info, dict):
-                wrong = "the observation" if isinstance(info, dict) else "info"
-                raise TypeError(f"{wrong} of {self.unwrapped} is {observation!r}, {info!r}: text and a dict are needed")
+            self._check(observation, info)
             self._state = observation
             reward += float(gained)
             self.actions_taken += 1
@@ -203,6 +206,11 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         note = f"Your reply could not be read: {why}.\n" if why else ""
         terminated = terminated or self.max_turns == 1  # a task of one turn is answered, rightly or not
         return self._message(note), reward, terminated, (truncated or spent) and not terminated, info
+
+    def _check(self, observation: object, info: object) -> None:
+        if not isinstance(observation, str) or not isinstance(info, dict):
+            wrong = "the observation" if isinstance(info, dict) else "info"
+            raise TypeError(f"{wrong} of {self.unwrapped} is {observation!r}, {info!r}: text and a dict are needed")
 
     def read(self, reply: str) -> list[Any]:
         """The actions of a reply: numbers of a game, or the one text of an answer. Raises Unreadable."""

@@ -87,14 +87,14 @@ def read_boxoban(path: str) -> tuple[Level, ...]:
 
 def random_board(rng: np.random.Generator, height: int, width: int, boxes: int) -> Board:
     """A walled room with some walls inside and ``boxes`` targets on its floor."""
-    inner = rng.random((height - 2, width - 2)) < WALL_PROBABILITY
-    grid = np.ones((height, width), dtype=bool)
-    grid[1:-1, 1:-1] = inner
-    floor = np.flatnonzero(~grid)
-    if len(floor) <= 2 * boxes:
-        return random_board(rng, height, width, boxes)
-    targets = frozenset(rng.choice(floor, boxes, replace=False).tolist())
-    return Board(width, tuple(grid.ravel().tolist()), targets)
+    for _ in range(1000):
+        grid = np.ones((height, width), dtype=bool)
+        grid[1:-1, 1:-1] = rng.random((height - 2, width - 2)) < WALL_PROBABILITY
+        floor = np.flatnonzero(~grid)
+        if len(floor) > 2 * boxes:
+            targets = frozenset(rng.choice(floor, boxes, replace=False).tolist())
+            return Board(width, tuple(grid.ravel().tolist()), targets)
+    raise RuntimeError(f"{boxes} boxes do not fit a room of {height}x{width}: take fewer, or a larger room")
 
 
 def one_box_level(
@@ -105,7 +105,7 @@ def one_box_level(
     Reverse play in full: the search backwards from the solved states finds every start, one is drawn evenly.
     Returns the level and the cost table of its states.
     """
-    while True:
+    for _ in range(10_000):
         board = random_board(rng, height, width, 1)
         cost = board.distances()
         array = np.array(cost)
@@ -113,6 +113,7 @@ def one_box_level(
         if len(starts):
             player, box = divmod(int(starts[rng.integers(len(starts))]), len(board.walls))
             return Level(board, player, frozenset({box})), cost
+    raise RuntimeError(f"no room of {height}x{width} needs {min_cost} to {max_cost} actions: allow more of either")
 
 
 def reverse_play(rng: np.random.Generator, height: int, width: int, boxes: int, pulls: int) -> Level | None:
@@ -162,7 +163,7 @@ def gym_sokoban_level(rng: np.random.Generator, height: int, width: int, boxes: 
     gives up on (RuntimeError, RuntimeWarning) is followed by the next.
     """
     utils = _room_utils()
-    while True:
+    for _ in range(1000):
         seed = int(rng.integers(2**32))
         with _global_rng:
             before, numpy_before = random.getstate(), np.random.get_state()
@@ -181,3 +182,6 @@ def gym_sokoban_level(rng: np.random.Generator, height: int, width: int, boxes: 
         board = Board(width, tuple((fixed == 0).tolist()), frozenset(np.flatnonzero(fixed == 2).tolist()))
         placed = frozenset(np.flatnonzero((flat == 3) | (flat == 4)).tolist())
         return Level(board, int(np.flatnonzero(flat == 5)[0]), placed)
+    raise RuntimeError(
+        f"gym-sokoban finds no room of {height}x{width} with {boxes} boxes: take fewer, or a larger room"
+    )

@@ -20,27 +20,28 @@ from ragen_lite.learner import Learner
 KEEP = 3
 
 
-def save(folder: Path, step: int, learner: Learner, tokenizer: Any, state: dict[str, Any]) -> Path:
-    """Write ``folder/step-N``: model, tokenizer, optimiser, torch's generator and ``state`` (plain JSON).
+def save(folder: Path, step: int, learner: Learner, tokenizer: Any) -> Path:
+    """Write ``folder/step-N``: model, tokenizer, optimiser, counters and torch's generator.
 
     It is written beside its place and renamed when whole, so a kill at any moment leaves the older ones as they were.
     Only the newest three are kept.
     """
     final, draft = folder / f"step-{step}", folder / f".step-{step}.draft"
+    if final.exists():  # a damaged one, passed over at the start of this run
+        shutil.rmtree(final)
     shutil.rmtree(draft, ignore_errors=True)
     (draft / "trainer").mkdir(parents=True)
     learner.model.save_pretrained(draft)
     tokenizer.save_pretrained(draft)
     save_file(_optimizer_tensors(learner), draft / "trainer" / "optimizer.safetensors")
-    whole = state | {"step": step, "learner_steps": learner.steps, "skipped": learner.skipped}
-    (draft / "trainer" / "state.json").write_text(json.dumps(whole, indent=1))
+    state = {"step": step, "learner_steps": learner.steps, "skipped": learner.skipped}
+    (draft / "trainer" / "state.json").write_text(json.dumps(state, indent=1))
     files = sorted(p for p in draft.rglob("*") if p.is_file())
     sums = {str(p.relative_to(draft)): _digest(p) for p in files}
     (draft / "trainer" / "manifest.json").write_text(json.dumps(sums, indent=1))
     for path in [*files, draft / "trainer" / "manifest.json"]:
         with path.open("rb") as handle:
             os.fsync(handle.fileno())
-    shutil.rmtree(final, ignore_errors=True)
     draft.rename(final)
     for _, old in _steps(folder)[KEEP:]:
         shutil.rmtree(old)
@@ -55,23 +56,21 @@ def _optimizer_tensors(learner: Learner) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def restore(path: Path, learner: Learner) -> dict[str, Any]:
-    """Give the learner the checkpoint's weights, optimiser and counters; returns its ``state``."""
+def restore(path: Path, learner: Learner) -> None:
+    """Give the learner the checkpoint's weights, optimiser and counters. Raises KeyError where a weight is missing."""
     weights = load_file(path / "model.safetensors") if (path / "model.safetensors").exists() else _shards(path)
     own = dict(learner.model.named_parameters())
     with torch.no_grad():
-        for name, tensor in weights.items():
-            if name in own:
-                own[name].copy_(tensor)
+        for name, parameter in own.items():  # tied weights are named, and stored, once
+            parameter.copy_(weights[name])
     tensors = load_file(path / "trainer" / "optimizer.safetensors")
     torch.set_rng_state(tensors.pop("rng"))
     for name, parameter in own.items():
         slots = {k.rpartition("/")[2]: v for k, v in tensors.items() if k.rpartition("/")[0] == name}
         if slots:
             learner.optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in slots.items()}
-    state: dict[str, Any] = json.loads((path / "trainer" / "state.json").read_text())
+    state = json.loads((path / "trainer" / "state.json").read_text())
     learner.steps, learner.skipped = state["learner_steps"], state["skipped"]
-    return state
 
 
 def _shards(path: Path) -> dict[str, torch.Tensor]:

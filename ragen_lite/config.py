@@ -63,7 +63,8 @@ class AlgoConfig:
     """Weight of a token: token (all of an optimiser step alike), sequence (all trajectories alike), constant (1 over
     sample.max_tokens)."""
     kl: str = "off"
-    """Estimator of the KL to the frozen starting model, added to the loss: off, k1, k2 or k3."""
+    """Estimator of the KL to the frozen starting model, added to the loss: off, k1 (whose gradient is zero in
+    expectation), k2 or k3."""
     kl_coef: float = 0.0
     """Weight of the KL; needs kl other than off."""
     entropy_coef: float = 0.0
@@ -217,7 +218,7 @@ def refuse_unused(command: str, arguments: list[str]) -> None:
     """Raise ConfigError for an argument that ``command`` does not read."""
     for argument in arguments:
         key = argument.partition("=")[0].lstrip("+~")
-        if argument.startswith("-") or key.startswith("hydra"):
+        if "=" not in argument or argument.startswith("-") or key.startswith("hydra"):
             continue
         uses = _USES[command]
         if not any(key == use or key.startswith(f"{use}.") for use in uses) or (command, key) == (
@@ -266,6 +267,8 @@ def check(config: Config) -> None:
             f"train.mini_batches={train.mini_batches}: more than the {train.groups * train.group_size} trajectories "
             "of an iteration (train.groups x train.group_size)"
         )
+    if config.engine.max_model_len is not None and config.engine.max_model_len <= 0:
+        raise ConfigError(f"engine.max_model_len={config.engine.max_model_len}: it must be above 0, or null")
     if config.sample.temperature == 0:
         raise ConfigError(
             "sample.temperature=0: greedy replies of a group are all the same; take a temperature above 0"
@@ -418,8 +421,12 @@ def _hydra(arguments: list[str], run: Callable[[Config], None]) -> None:
     def job(raw: DictConfig) -> None:
         config = OmegaConf.to_object(raw)
         assert isinstance(config, Config)
-        check(config)
-        run(config)
+        try:
+            check(config)
+            run(config)
+        except _expected() as error:  # here, since Hydra would print a traceback
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
 
     sys.argv = [sys.argv[0], *arguments]
     hydra.main(config_path=str(CONFIGS.resolve()), config_name="config", version_base=None)(job)()

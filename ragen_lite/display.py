@@ -30,6 +30,14 @@ HEADLINE = (
 )
 
 
+CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+def safe(text: str) -> Text:
+    """A model's or an environment's text as it is: no markup, and no control sequence reaches the terminal."""
+    return Text(text.translate(CONTROL))
+
+
 def sparkline(values: Sequence[float], width: int = 40) -> str:
     """The last values as a row of bars between 0 and 1."""
     return "".join(BARS[min(7, int(max(0.0, v) * 8))] for v in values[-width:])
@@ -89,7 +97,7 @@ class Display:
 
     def note(self, text: str) -> None:
         """A line that stays on the screen."""
-        self.console.print(Text(text))
+        self.console.print(safe(text))
 
     def status(self, text: str) -> None:
         """What is going on now."""
@@ -144,8 +152,8 @@ class Display:
             return
         text = Text()
         for turn in t.turns:
-            text.append(turn.observation + "\n")
-            text.append(turn.reply, style="bold green")
+            text.append(safe(turn.observation + "\n"))
+            text.append(safe(turn.reply).plain, style="bold green")
             text.append(f"   reward {turn.reward:+.1f}\n", style="dim")
         title = f"step {step}: {t.outcome}, return {t.reward:+.1f}, seed {t.seed}"
         self.console.print(Panel(text, title=title, title_align="left"))
@@ -168,4 +176,6 @@ class Display:
             if name in self.rows:
                 table.add_row(label, style.format(self.rows[name]))
         table.add_row("curve", sparkline(self.successes))
-        self.live.update(Panel(Group(self.progress, table, Text(self._state, style="dim")), title=str(self.run.folder)))
+        self.live.update(
+            Panel(Group(self.progress, table, Text(self._state, style="dim")), title=safe(str(self.run.folder)))
+        )

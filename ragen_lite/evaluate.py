@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ragen_lite.agents.engine import Engine
 from ragen_lite.agents.isolation import EnvSpec
 from ragen_lite.agents.rollout import Rollout, Start, error_summary, play_out
 from ragen_lite.agents.scripted import POLICIES
 from ragen_lite.agents.torch_engine import TorchEngine
 from ragen_lite.agents.trajectory import Outcome, Sampling, Trajectory
 from ragen_lite.config import Config, ConfigError, command
+from ragen_lite.envs.base import TextTask
 
 Z95 = 1.959963984540054
 FIRST_SEED = 1_000_000  # of the held-out instances
@@ -61,6 +61,13 @@ class Summary:
     errors: int
 
 
+def total_regret(trajectory: Trajectory) -> float | None:
+    """What a trajectory's actions cost beyond the best; None where the task does not tell it. A turn without actions
+    wastes none."""
+    told = [turn.info.get("regret") for turn in trajectory.turns if turn.info.get("actions") != []]
+    return math.fsum(r for r in told if r is not None) if told and None not in told else None
+
+
 def summarise(trajectories: Sequence[Trajectory]) -> Summary:
     """Success, return, regret, turns, reply length and format errors, with intervals.
 
@@ -70,8 +77,7 @@ def summarise(trajectories: Sequence[Trajectory]) -> Summary:
     wins = sum(t.success for t in trajectories)
     returns = [t.reward for t in trajectories]
     turns = [turn for t in trajectories for turn in t.turns]
-    regrets = [[turn.info.get("regret") for turn in t.turns] for t in trajectories]
-    known = [math.fsum(x for x in r if x is not None) for r in regrets if r and None not in r]
+    known = [total for t in trajectories if (total := total_regret(t)) is not None]
     finite = [r for r in known if math.isfinite(r)]
     lengths = [turn.stop - turn.start for turn in turns if turn.stop > turn.start]
     return Summary(
@@ -107,8 +113,14 @@ def starts(split: str, instances: int) -> list[Start]:
     return [Start(seed=FIRST_SEED + i, split=split, group=i) for i in range(instances)]
 
 
+def baselines(spec: EnvSpec) -> tuple[str, ...]:
+    """The scripted policies a task can be measured with: ``random``, and ``solver`` where it has one."""
+    task = type(spec.make().unwrapped)
+    return ("random", "solver") if getattr(task, "solve", TextTask.solve) is not TextTask.solve else ("random",)
+
+
 def scripted(spec: EnvSpec, name: str, split: str, instances: int) -> list[Trajectory]:
-    """The random policy or the solver on the held-out instances."""
+    """A scripted policy on the held-out instances."""
     env = spec.open()
     played = [play_out(env, spec.id, POLICIES[name], start) for start in starts(split, instances)]
     env.close()
@@ -124,7 +136,7 @@ def make_spec(config: Config) -> EnvSpec:
         spec.make().close()
     except (gymnasium.error.Error, ImportError) as error:
         raise ConfigError(f"env.id={spec.id}: {error}") from error
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # whatever another's constructor raises is about its options
         raise ConfigError(f"env.id={spec.id} with {spec.kwargs}: {error}") from error
     return spec
 
@@ -132,13 +144,14 @@ def make_spec(config: Config) -> EnvSpec:
 class Evaluator:
     """Measures an engine's policy on held-out instances of a task, sampled and greedy."""
 
-    def __init__(self, engine: Engine, rollout: Rollout, config: Config) -> None:
-        self.engine, self.rollout, self.config = engine, rollout, config
+    def __init__(self, rollout: Rollout, config: Config) -> None:
+        self.rollout, self.config = rollout, config
+        self.on_progress: Callable[[int, int], None] = lambda finished, tokens: None
 
     def play(self, split: str, instances: int, temperature: float) -> list[Trajectory]:
         """Trajectories of the held-out instances at a temperature."""
         sampling = Sampling(temperature, self.config.sample.max_tokens)
-        return self.rollout.play(starts(split, instances), sampling)
+        return self.rollout.play(starts(split, instances), sampling, self.on_progress)
 
     def both(self, split: str, instances: int) -> dict[str, list[Trajectory]]:
         """Sampled at the configuration's temperature, and greedy."""
@@ -148,9 +161,9 @@ class Evaluator:
 
 LINES: dict[str, Callable[[Summary], str]] = {
     "success": lambda s: f"{s.success:.1%}",
-    "  95% Wilson": lambda s: f"{s.success_low:.1%}-{s.success_high:.1%}",
+    "  95%": lambda s: f"{s.success_low:.1%}-{s.success_high:.1%}",
     "return": lambda s: f"{s.reward:.2f}",
-    "  95% bootstrap": lambda s: f"{s.reward_low:.2f}..{s.reward_high:.2f}",
+    " 95%": lambda s: f"{s.reward_low:.2f}..{s.reward_high:.2f}",
     "regret": lambda s: "-" if s.regret is None else f"{s.regret:.2f}",
     "dead-locked": lambda s: "-" if s.deadlocked is None else f"{s.deadlocked:.1%}",
     "turns": lambda s: f"{s.turns:.2f}",
@@ -193,7 +206,7 @@ def _measure(config: Config, spec: EnvSpec, path: str) -> dict[str, list[Traject
     cast = casting(policy.model, policy.autocast)
     engine = TorchEngine(policy.model, policy.chat.stop_ids, policy.max_model_len, config.engine.slots, cast)
     rollout = Rollout(engine, policy.chat, spec, config.seed)
-    played = Evaluator(engine, rollout, config).both(config.eval.split, config.eval.instances)
+    played = Evaluator(rollout, config).both(config.eval.split, config.eval.instances)
     rollout.close()
     short = path if len(path) < 20 else "..." + path[-16:]
     return {f"{short} {kind}": trajectories for kind, trajectories in played.items()}
@@ -208,15 +221,24 @@ def run(config: Config) -> None:
     split, n = config.eval.split, config.eval.instances
     played: dict[str, list[Trajectory]] = {}
     pairs = []
+    if config.eval.compare in (config.model.path, "random", "solver"):
+        raise ConfigError(
+            f"eval.compare={config.eval.compare}: give a second model; random and solver are there anyway"
+        )
     for path in [config.model.path, *([config.eval.compare] if config.eval.compare else [])]:
         if path not in ("random", "solver"):
             played |= _measure(config, spec, path)
     names = list(played)
     if len(names) == 4:
         pairs = [(names[0], names[2]), (names[1], names[3])]
-    for name in ("random", "solver"):
+    for name in baselines(spec):
         played[name] = scripted(spec, name, split, n)
-    console.print(table({k: summarise(v) for k, v in played.items()}, f"{spec.id}, {n} instances of the {split} split"))
+    console.print(
+        table(
+            {k: summarise(v) for k, v in played.items()},
+            f"{spec.id}, {n} instances of the {split} split; 95%: Wilson for success, bootstrap for return",
+        )
+    )
     for a, b in pairs or [(name, "random") for name in names]:
         console.print(paired(a, played[a], b, played[b]), markup=False)
     if failures := error_summary([t for ts in played.values() for t in ts]):

@@ -117,6 +117,7 @@ class Learner:
         pad = self.model.config.pad_token_id or 0
         totals: dict[str, float] = {}
         tokens = padding = 0
+        trained = sum(int(s.trained.sum()) for s in samples)
         gaps: list[Tensor] = []
         for rows in plan([len(s.token_ids) for s in samples], self.optim.microbatch_tokens, self.optim.packed):
             batch = to_device(collate(samples, weights, rows, pad, dtype), self.device)
@@ -128,7 +129,8 @@ class Learner:
                         reference = token_logprobs(self.reference, batch, self.temperature)[0].to(dtype)
             # nan: never sampled, so the ratio is 1 by definition
             behaviour = torch.where(batch.behaviour.isnan(), logprobs.detach().to(dtype), batch.behaviour)
-            inputs = LossInputs(logprobs.to(dtype), behaviour, reference, entropy, batch.advantages, batch.weights)
+            advantages, shares = batch.advantages, batch.weights
+            inputs = LossInputs(logprobs.to(dtype), behaviour, reference, entropy, advantages, shares, 1 / trained)
             value, metrics = loss(inputs)
             value.backward()  # type: ignore[no-untyped-call]
             for name, metric in {"train/loss": value.detach(), **metrics}.items():

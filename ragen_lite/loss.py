@@ -114,6 +114,7 @@ class LossInputs:
     entropy: Tensor  # of the learner's distribution, nats
     advantages: Tensor
     weights: Tensor
+    share: float  # 1 / trained tokens of the whole step: a metric's weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ def policy_loss(name: str, x: LossInputs, options: LossOptions) -> tuple[Tensor,
         per_token = per_token - options.entropy_coef * x.entropy
     loss = (x.weights * per_token).sum()
     extra["train/entropy"] = x.entropy
-    return loss, {name: (x.weights * value).sum().detach() for name, value in extra.items()}
+    return loss, {name: (x.share * value).sum().detach() for name, value in extra.items()}
 
 
 AGGREGATIONS = ("token", "sequence", "constant")

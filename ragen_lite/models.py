@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
@@ -47,9 +48,9 @@ def load_policy(config: Config, path: str | Path | None = None) -> Policy:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation="sdpa")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ConfigError(f"model={name} cannot be loaded: {str(error).splitlines()[0]}") from error
-    return _policy(config, model.to(device), tokenizer, autocast)
+    return _policy(config, name, model.to(device), tokenizer, autocast)
 
 
 def arithmetic(config: ModelConfig) -> tuple[torch.device, torch.dtype, bool]:
@@ -68,14 +69,14 @@ def _scratch(config: Config) -> Policy:
     device, dtype, autocast = arithmetic(config.model)
     tokenizer = scratch.make_tokenizer()
     model = scratch.make_model(tokenizer, seed=config.seed, **shape)
-    return _policy(config, model.to(device, dtype), tokenizer, autocast)
+    return _policy(config, "scratch", model.to(device, dtype), tokenizer, autocast)
 
 
-def _policy(config: Config, model: Any, tokenizer: Any, autocast: bool) -> Policy:
+def _policy(config: Config, name: str, model: Any, tokenizer: Any, autocast: bool) -> Policy:
     try:
         chat = Chat(tokenizer)
     except ValueError as error:
-        raise ConfigError(f"model={config.model.path}: {error}") from error
+        raise ConfigError(f"model={name}: {error}") from error
     allowed = int(getattr(model.config, "max_position_embeddings", LONGEST))
     asked = config.engine.max_model_len
     if asked is not None and asked > allowed:

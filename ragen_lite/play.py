@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 
 from rich.console import Console
-from rich.text import Text
 
 from ragen_lite.agents.isolation import EnvSpec, checked
 from ragen_lite.agents.rollout import Rollout, Start, play_out
@@ -14,6 +13,7 @@ from ragen_lite.agents.scripted import POLICIES
 from ragen_lite.agents.torch_engine import TorchEngine
 from ragen_lite.agents.trajectory import Sampling, Trajectory
 from ragen_lite.config import Config, command
+from ragen_lite.display import safe
 from ragen_lite.envs.dialogue import Dialogue
 from ragen_lite.evaluate import make_spec
 
@@ -36,12 +36,12 @@ def as_reply(env: Dialogue, line: str) -> str:
 def play_person(env: Dialogue, seed: int, split: str, console: Console, ask: Ask = input) -> float:
     """One episode at the keyboard; returns the return. An empty line or end of input gives up."""
     message, _ = env.reset(seed=seed, options={"split": split})
-    console.print(Text(env.system, style="dim"))
+    console.print(safe(env.system), style="dim")
     if names := getattr(env.unwrapped, "action_names", ()):
         console.print(f"Type actions, such as: {names[0]} {names[-1]}, or their first letters. An empty line gives up.")
     total = 0.0
     while True:
-        console.print(Text(message))
+        console.print(safe(message))
         try:
             line = ask("> ")
         except EOFError:
@@ -52,7 +52,7 @@ def play_person(env: Dialogue, seed: int, split: str, console: Console, ask: Ask
         message, reward, terminated, truncated, info = checked(env.step(as_reply(env, line)))
         total += reward
         if terminated or truncated:
-            console.print(Text(message))
+            console.print(safe(message))
             console.print(f"{'solved' if info.get('success') else 'not solved'}, return {total:+.2f}")
             return total
 
@@ -70,8 +70,8 @@ def run(config: Config) -> None:
     else:
         trajectory = _watch(config, spec)
     for turn in trajectory.turns:
-        console.print(Text(turn.observation))
-        console.print(Text(turn.reply, style="bold green"))
+        console.print(safe(turn.observation))
+        console.print(safe(turn.reply), style="bold green")
         console.print(f"reward {turn.reward:+.2f}\n", style="dim")
     console.print(f"{trajectory.outcome}, return {trajectory.reward:+.2f}")
 

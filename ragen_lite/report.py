@@ -42,6 +42,8 @@ def result_lines(run: Run) -> list[str]:
     before, after = run.read_json("before.json"), run.read_json("after.json")
     for kind in ("sampled", "greedy") if before and after else ():
         old, new = before["success"][kind], after["success"][kind]
+        if len(old) != len(new):
+            continue  # eval.instances was changed in between: not the same instances
         low, high = bootstrap([float(n) - float(o) for n, o in zip(new, old, strict=True)])
         gain = sum(new) / len(new) - sum(old) / len(old)
         lines.append(
@@ -64,9 +66,8 @@ def draw_curves(run: Run) -> Path | None:
     figure, axes = plt.subplots(2, 2, figsize=(11, 7), constrained_layout=True)
 
     def line(axis: Any, name: str, label: str) -> None:
-        axis.plot(
-            [r["step"] for r in steps if name in r], [r[name] for r in steps if name in r], label=label, alpha=0.8
-        )
+        shown = [r for r in steps if r.get(name) is not None]
+        axis.plot([r["step"] for r in shown], [r[name] for r in shown], label=label, alpha=0.8)
 
     success, reward, length, health = axes.ravel()
     line(success, "rollout/success", "training instances, sampled")
@@ -78,7 +79,8 @@ def draw_curves(run: Run) -> Path | None:
         success.errorbar(at, middle, [low, high], fmt="o-", capsize=3, label="val, sampled (95%)")
         success.plot(at, [r["eval/greedy_success"] for r in evaluated], "s--", label="val, greedy")
         success.axhline(evaluated[0]["eval/random_success"], color="grey", ls=":", label="random policy")
-        success.axhline(evaluated[0]["eval/solver_success"], color="black", ls=":", label="solver")
+        if "eval/solver_success" in evaluated[0]:
+            success.axhline(evaluated[0]["eval/solver_success"], color="black", ls=":", label="solver")
     line(reward, "rollout/return", "return")
     line(length, "rollout/turns", "turns a trajectory")
     line(length, "rollout/reply_tokens", "tokens a reply")
@@ -125,7 +127,7 @@ def write_report(run: Run) -> None:
     )
     for path in files[:: max(1, len(files) - 1)][:2]:
         body.append(f"<h2>{html.escape(path.name)}</h2>")
-        body += [conversation(record) for record in read_trajectories(path)[:3]]
+        body += [conversation(record) for record in read_trajectories(path)[:3] if record["turns"]]
     body.append(f"<h2>config</h2><pre>{html.escape((run.folder / 'config.yaml').read_text())}</pre>")
     page = f"<!doctype html><meta charset=utf-8><title>ragen-lite</title><style>{STYLE}</style>{''.join(body)}"
     (run.folder / "report.html").write_text(page, encoding="utf-8")

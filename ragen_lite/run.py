@@ -1,6 +1,7 @@
 """A run on disk: its folder, its metrics, its trajectories. Everything a researcher opens afterwards.
 
-``metrics.jsonl`` has one object a step. Names (means over the step's trajectories unless it says otherwise):
+``metrics.jsonl`` has one object a step; a number that is not finite is null. Names (means over the step's trajectories
+unless it says otherwise):
 
 ==========================  =========================================================================================
 rollout/success             share of trajectories that succeeded
@@ -36,6 +37,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -48,10 +51,14 @@ from ragen_lite import checkpoint
 from ragen_lite.config import Config, ConfigError, documented, get
 
 
-def run_slug(config: Config) -> str:
-    """The part of a run folder's name that says what runs: env and name."""
+def run_slug(config: Config, command: str) -> str:
+    """The part of a run folder's name that says what runs: env, sft where it is that, and name."""
     env = config.env.id.rpartition("/")[2].rpartition(":")[2].rpartition("-v")[0] or config.env.id
-    return f"{env.lower()}-{config.run.name}"
+    return f"{env.lower()}-{'' if command == 'train' else command + '-'}{config.run.name}"
+
+
+# What a run may go on with changed; all else is what the run is.
+_MAY_CHANGE = ("run.", "train.steps", "train.microbatch_tokens", "train.packed", "eval.", "engine.slots")
 
 
 class Run:
@@ -64,19 +71,20 @@ class Run:
         self.notes: list[str] = []
 
     @classmethod
-    def open(cls, config: Config) -> Run:
+    def open(cls, config: Config, command: str = "train") -> Run:
         """Make a folder, or find the one to resume. Raises ConfigError where it cannot be written or found."""
-        root, slug = Path(config.run.dir).expanduser(), run_slug(config)
+        root, slug = Path(config.run.dir).expanduser(), run_slug(config, command)
         if config.run.resume == "no":
             return cls._new(root, slug, config)
         if config.run.resume == "auto":
-            older = sorted(root.glob(f"*-{slug}"), reverse=True)
-            found = next((f for f in older if any((f / "checkpoints").glob("step-*"))), None)
-            if found is None:
-                run = cls._new(root, slug, config)
-                run.notes.append(f"no run of {slug} with a checkpoint in {root}: a new one begins")
-                return run
-            return cls._resume(found, config)
+            ours = re.compile(rf"\d{{8}}-\d{{6}}(\.\d+)?-{re.escape(slug)}")
+            older = sorted((f for f in root.glob("*") if ours.fullmatch(f.name)), key=lambda f: f.name)
+            if older and any((older[-1] / "checkpoints").glob("step-*")):
+                return cls._resume(older[-1], config)
+            run = cls._new(root, slug, config)
+            why = f"{older[-1]} has no checkpoint yet" if older else f"there is no run of {slug} in {root}"
+            run.notes.append(f"{why}: a new run begins")
+            return run
         folder = Path(config.run.resume).expanduser()
         if not (folder / "checkpoints").is_dir():
             raise ConfigError(
@@ -113,12 +121,14 @@ class Run:
         run.notes.append(f"resuming {folder} after step {run.start}")
         saved = OmegaConf.load(folder / "config.yaml")
         changed = [
-            f"{key} {OmegaConf.select(saved, key)} -> {get(config, key)}"
+            f"{key} (was {OmegaConf.select(saved, key)}, now {get(config, key)})"
             for key, _, _ in documented()
-            if not key.startswith("run.") and OmegaConf.select(saved, key) != get(config, key)
+            if not key.startswith(_MAY_CHANGE) and OmegaConf.select(saved, key) != get(config, key)
         ]
         if changed:
-            run.notes.append(f"going on with other values than before: {', '.join(changed)}")
+            raise ConfigError(
+                f"run.resume: {folder} ran with other values: {', '.join(changed)}; give the old ones, or run.resume=no"
+            )
         return run
 
     def _forget_after(self, step: int) -> None:
@@ -144,8 +154,9 @@ class Run:
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one step's metrics."""
+        finite = {k: v if math.isfinite(v) else None for k, v in row.items()}
         with (self.folder / "metrics.jsonl").open("a") as handle:
-            handle.write(json.dumps(row) + "\n")
+            handle.write(json.dumps(finite, allow_nan=False) + "\n")
 
     def write_trajectories(self, step: int, records: Iterable[dict[str, Any]]) -> None:
         """``trajectories/step-N.jsonl.gz``: one object a trajectory; the same records give the same bytes."""
@@ -179,8 +190,7 @@ def read_trajectories(path: Path) -> list[dict[str, Any]]:
             for number, line in enumerate(lines, 1):
                 try:
                     record = json.loads(line)
-                    if not record["turns"]:
-                        raise KeyError("turns")
+                    list(record["turns"])
                 except (ValueError, KeyError, TypeError) as error:
                     raise ConfigError(f"{path}, line {number}: no trajectory ({error!r})") from error
                 records.append(record)

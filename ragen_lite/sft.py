@@ -18,21 +18,23 @@ from ragen_lite.agents.chat import Chat
 from ragen_lite.agents.isolation import EnvSpec
 from ragen_lite.agents.rollout import Start, play_out
 from ragen_lite.agents.scripted import POLICIES
+from ragen_lite.agents.trajectory import Outcome
 from ragen_lite.batch import Sample
 from ragen_lite.config import Config, ConfigError, command
 from ragen_lite.display import Display
 from ragen_lite.evaluate import make_spec
 from ragen_lite.loss import LossInputs, token_weights
+from ragen_lite.models import load_policy
 from ragen_lite.report import write_report
 from ragen_lite.run import Run, read_trajectories
-from ragen_lite.train import Interrupted, Parts, build, eval_metrics, listen, task_seed, val_baselines
+from ragen_lite.train import Interrupted, Parts, build, eval_metrics, farewell, listen, task_seed, val_baselines
 
 Source = Callable[[int, int], Sample]  # (step, place in the step) -> a demonstration
 
 
 def negative_log_likelihood(x: LossInputs) -> tuple[Tensor, dict[str, Tensor]]:
     """Cross-entropy of the demonstrated replies."""
-    return -(x.weights * x.logprobs).sum(), {"train/entropy": (x.weights * x.entropy).sum().detach()}
+    return -(x.weights * x.logprobs).sum(), {"train/entropy": (x.share * x.entropy).sum().detach()}
 
 
 def as_sample(token_ids: list[int] | tuple[int, ...], trained: list[bool] | tuple[bool, ...]) -> Sample:
@@ -46,16 +48,21 @@ def from_policy(name: str, spec: EnvSpec, chat: Chat, seed: int) -> Source:
     env = spec.open()
 
     def draw(step: int, place: int) -> Sample:
-        start = Start(task_seed(-1 - seed, step, place))
-        trajectory = play_out(env, spec.id, POLICIES[name], start, chat)
-        return as_sample(trajectory.token_ids, trajectory.sampled)
+        for again in range(100):
+            start = Start(task_seed(-1 - seed, step, place + again * 1_000_000))
+            trajectory = play_out(env, spec.id, POLICIES[name], start, chat)
+            if trajectory.outcome is not Outcome.ERROR:
+                return as_sample(trajectory.token_ids, trajectory.sampled)
+        raise ConfigError(f"no demonstration of {spec.id} in 100 tries: {trajectory.error}")
 
     return draw
 
 
 def from_file(path: Path, spec: EnvSpec, chat: Chat, seed: int) -> Source:
     """Trajectories of a JSONL file, drawn again and again by the seed; their texts encoded by this model's chat."""
-    records = read_trajectories(path)
+    records = [record for record in read_trajectories(path) if record["turns"]]
+    if not records:
+        raise ConfigError(f"data={path}: no trajectory in it has a turn")
     system = spec.make().system
 
     def encode(record: dict[str, Any]) -> Sample:
@@ -107,34 +114,35 @@ def learn(parts: Parts, source: Source, step: int) -> dict[str, float]:
 
 def sft(config: Config) -> None:
     """Fit a policy to demonstrations. Raises ConfigError for input that cannot work."""
-    spec = make_spec(config)
-    run = Run.open(config)
+    spec, policy = make_spec(config), load_policy(config)
+    run = Run.open(config, "sft")
     with Display(config, run) as display:
         for note in run.notes:
             display.note(note)
-        parts = build(config, spec, run, display)
+        parts = build(config, policy, spec, run, display)
+        parts.learner.temperature = 1.0  # cross-entropy; sample.temperature is for the evaluations
         source = make_source(config, spec, parts.policy.chat)
         stop = listen()
         try:
             _loop(parts, spec, source, stop)
         except Interrupted:
-            display.note(f"stopped; the last checkpoint is in {run.folder / 'checkpoints'}; go on with run.resume=auto")
+            display.note(farewell(run))
         finally:
             parts.rollout.close()
 
 
 def _loop(parts: Parts, spec: EnvSpec, source: Source, stop: list[int]) -> None:
     config, run = parts.config, parts.run
-    baselines = val_baselines(config, spec)
+    baseline = val_baselines(config, spec)
     for step in range(run.start + 1, config.train.steps + 1):
         row: dict[str, Any] = {"step": step, **learn(parts, source, step)}
-        last = step == config.train.steps or bool(stop)
-        if last or (config.eval.every and step % config.eval.every == 0):
-            row |= eval_metrics(parts, baselines)
+        last = step == config.train.steps
+        if stop or last or step % config.run.save_every == 0:
+            checkpoint.save(run.folder / "checkpoints", step, parts.learner, parts.policy.tokenizer)
+        if not stop and (last or (config.eval.every and step % config.eval.every == 0)):
+            row |= eval_metrics(parts, baseline)
         run.log(row)
         parts.display.step(row)
-        if last or step % config.run.save_every == 0:
-            checkpoint.save(run.folder / "checkpoints", step, parts.learner, parts.policy.tokenizer, {})
         if stop:
             raise Interrupted
     write_report(run)

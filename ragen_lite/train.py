@@ -24,7 +24,7 @@ from ragen_lite.agents.trajectory import Group, Outcome, Sampling, Trajectory
 from ragen_lite.batch import Sample
 from ragen_lite.config import AlgoConfig, Config, ConfigError, command
 from ragen_lite.display import Display
-from ragen_lite.evaluate import Evaluator, as_json, make_spec, scripted, summarise
+from ragen_lite.evaluate import Evaluator, as_json, baselines, make_spec, scripted, summarise
 from ragen_lite.learner import Learner, Optim, casting
 from ragen_lite.loss import CREDITS, FILTERS, LossInputs, LossOptions, policy_loss, token_weights
 from ragen_lite.models import Policy, load_policy
@@ -132,10 +132,9 @@ class Parts:
     display: Display
 
 
-def build(config: Config, spec: EnvSpec, run: Run, display: Display) -> Parts:
-    """Model, learner, engine and rollout of a run; the weights of its checkpoint where it is resumed."""
+def build(config: Config, policy: Policy, spec: EnvSpec, run: Run, display: Display) -> Parts:
+    """Learner, engine and rollout of a run; the weights of its checkpoint where it is resumed."""
     torch.manual_seed(config.seed)
-    policy = load_policy(config)
     per_step = config.train.epochs * config.train.mini_batches
     optim = Optim(
         lr=config.train.lr,
@@ -156,7 +155,14 @@ def build(config: Config, spec: EnvSpec, run: Run, display: Display) -> Parts:
     cast = casting(policy.model, policy.autocast)
     engine = TorchEngine(policy.model, policy.chat.stop_ids, policy.max_model_len, config.engine.slots, cast)
     rollout = Rollout(engine, policy.chat, spec, config.seed)
-    return Parts(config, run, policy, learner, rollout, Evaluator(engine, rollout, config), display)
+    return Parts(config, run, policy, learner, rollout, Evaluator(rollout, config), display)
+
+
+def nothing_kept(name: str, trajectories: Sequence[Trajectory]) -> str:
+    """Why a step teaches nothing."""
+    told = any("success" in turn.info for t in trajectories for turn in t.turns)
+    hint = "" if told else "; its info never has a 'success', so take algo.filter=spread"
+    return f"algo.filter={name} kept no group, so nothing is learnt from it{hint}"
 
 
 def iterate(parts: Parts, step: int, on_progress: Callable[[int, int], None]) -> dict[str, float]:
@@ -171,24 +177,22 @@ def iterate(parts: Parts, step: int, on_progress: Callable[[int, int], None]) ->
             raise ConfigError(f"every environment of {config.env.id} failed in step {step}: {failures}")
     sampled = time.perf_counter()
 
+    engine = parts.rollout.engine
+    engine.sleep()
     groups = group_by_instance(trajectories)
     kept = [group for group in groups if FILTERS[config.algo.filter](group)]
-    samples = [sample for group in kept for sample in to_samples(group, config.algo)]
+    samples = [(t, sample) for g in kept for t, sample in zip(g.trajectories, to_samples(g, config.algo), strict=True)]
     if not samples:
-        parts.display.note(f"step {step}: algo.filter={config.algo.filter} kept no group, so nothing is learnt from it")
-    learnt = update(parts.learner, samples, config, step)
+        parts.display.note(f"step {step}: {nothing_kept(config.algo.filter, trajectories)}")
+    learnt = update(parts.learner, [sample for _, sample in samples], config, step)
     updated = time.perf_counter()
 
-    engine = parts.rollout.engine
+    engine.wake()
     engine.load_weights(parts.learner.model.named_parameters(), step)
     synced = time.perf_counter()
 
-    credit = {
-        id(t): s for group in kept for t, s in zip(group.trajectories, to_samples(group, config.algo), strict=True)
-    }
-    run.write_trajectories(
-        step, (as_record(t, credit[id(t)].advantages.tolist() if id(t) in credit else None) for t in trajectories)
-    )
+    credit = {id(t): sample.advantages.tolist() for t, sample in samples}
+    run.write_trajectories(step, (as_record(t, credit.get(id(t))) for t in trajectories))
     parts.display.show_trajectory(step, trajectories)
     return (
         rollout_metrics(trajectories, len(kept) / max(1, len(groups)), sampled - began)
@@ -204,6 +208,8 @@ def iterate(parts: Parts, step: int, on_progress: Callable[[int, int], None]) ->
 def measure(parts: Parts, split: str, instances: int) -> dict[str, Any]:
     """Success of the present policy, sampled and greedy, as eval/ metrics and as JSON."""
     played = parts.evaluator.both(split, instances)
+    if failures := error_summary([t for trajectories in played.values() for t in trajectories]):
+        parts.display.note(f"measuring on {split}: failed environments: {failures}")
     summaries = {kind: summarise(trajectories) for kind, trajectories in played.items()}
     return {
         "rows": {kind: as_json(s) for kind, s in summaries.items()},
@@ -225,38 +231,38 @@ def eval_metrics(parts: Parts, baselines: dict[str, float]) -> dict[str, float]:
 
 
 def val_baselines(config: Config, spec: EnvSpec) -> dict[str, float]:
-    """The random policy and the solver on the instances a run is watched on."""
+    """The random policy and the solver, where there is one, on the instances a run is watched on."""
     n = val_instances(config)
-    return {f"eval/{name}_success": summarise(scripted(spec, name, "val", n)).success for name in ("random", "solver")}
+    return {f"eval/{name}_success": summarise(scripted(spec, name, "val", n)).success for name in baselines(spec)}
 
 
 def train(config: Config) -> None:
     """Train a policy on a task. Raises ConfigError for input that cannot work."""
-    spec = make_spec(config)
+    spec, policy = make_spec(config), load_policy(config)
     run = Run.open(config)
     with Display(config, run) as display:
         for note in run.notes:
             display.note(note)
-        parts = build(config, spec, run, display)
+        parts = build(config, policy, spec, run, display)
         stop = listen()
         try:
             _loop(parts, spec, stop)
         except Interrupted:
-            display.note(f"stopped; the last checkpoint is in {run.folder / 'checkpoints'}; go on with run.resume=auto")
+            display.note(farewell(run))
         finally:
             parts.rollout.close()
 
 
+def farewell(run: Run) -> str:
+    """What a run says that was asked to stop."""
+    if not any((run.folder / "checkpoints").glob("step-*")):
+        return "stopped before the first step was done: there is nothing to go on from"
+    return f"stopped; the last checkpoint is in {run.folder / 'checkpoints'}; go on with run.resume=auto"
+
+
 def _loop(parts: Parts, spec: EnvSpec, stop: list[int]) -> None:
     config, run, display = parts.config, parts.run, parts.display
-    baselines = val_baselines(config, spec)
-    if run.read_json("before.json") is None:
-        display.status("measuring the starting policy on the test split")
-        run.write_json("before.json", measure(parts, "test", config.eval.instances))
-    if run.start == 0:
-        run.log({"step": 0, **eval_metrics(parts, baselines)})
-
-    done = run.start
+    done = saved = run.start
 
     def on_progress(finished: int, tokens: int) -> None:
         display.rollout(finished, tokens)
@@ -264,33 +270,42 @@ def _loop(parts: Parts, spec: EnvSpec, stop: list[int]) -> None:
             raise Interrupted
 
     def save() -> None:
-        checkpoint.save(run.folder / "checkpoints", done, parts.learner, parts.policy.tokenizer, {})
+        nonlocal saved
+        if done > saved:
+            checkpoint.save(run.folder / "checkpoints", done, parts.learner, parts.policy.tokenizer)
+            saved = done
 
+    parts.evaluator.on_progress = on_progress
     try:
+        baseline = val_baselines(config, spec)
+        if run.read_json("before.json") is None:
+            display.status("measuring the starting policy on the test split")
+            run.write_json("before.json", measure(parts, "test", config.eval.instances))
+        if run.start == 0:
+            run.log({"step": 0, **eval_metrics(parts, baseline)})
         for step in range(run.start + 1, config.train.steps + 1):
             row = {"step": step, **iterate(parts, step, on_progress)}
-            if config.eval.every and step % config.eval.every == 0 and step < config.train.steps:
-                row |= eval_metrics(parts, baselines)
-            run.log(row)
-            display.step(row)
             done = step
+            try:
+                if config.eval.every and step % config.eval.every == 0 and step < config.train.steps:
+                    row |= eval_metrics(parts, baseline)
+            finally:  # a stop during the evaluation loses the evaluation, not the step
+                run.log(row)
+                display.step(row)
             if step % config.run.save_every == 0 or step == config.train.steps:
                 save()
             if stop:
                 raise Interrupted
+        display.status("measuring the trained policy on the test split")
+        run.write_json("after.json", measure(parts, "test", config.eval.instances))
     except Interrupted:
-        if done > run.start:
-            save()
+        save()
         write_report(run)
         raise
-    display.status("measuring the trained policy on the test split")
-    run.write_json("after.json", measure(parts, "test", config.eval.instances))
-    for name in ("random", "solver"):
-        baseline = scripted(spec, name, "test", config.eval.instances)
-        run.write_json(
-            f"{name}.json",
-            {"rows": {name: as_json(summarise(baseline))}, "success": {name: [t.success for t in baseline]}},
-        )
+    for name in baselines(spec):
+        played = scripted(spec, name, "test", config.eval.instances)
+        rows = {"rows": {name: as_json(summarise(played))}, "success": {name: [t.success for t in played]}}
+        run.write_json(f"{name}.json", rows)
     write_report(run)
     display.finish()
 

@@ -134,6 +134,12 @@ def test_symbols_digits_positions_actions_and_tags_are_whole_tokens(chat: Chat) 
         assert len(chat.plain(word)) == 1, word
 
 
+def test_a_control_token_inside_a_reply_is_seen(chat: Chat) -> None:
+    start = chat.tokenizer.convert_tokens_to_ids("<|im_start|>")
+    assert chat.text([*chat.plain("a"), start, *chat.plain("b"), chat.end_id]) == "a<|im_start|>b"
+    assert chat.text(chat.plain("cut")) == "cut"
+
+
 def test_a_tokenizer_without_a_template_is_refused() -> None:
     tokenizer: Any = scratch.make_tokenizer()
     tokenizer.chat_template = None

@@ -194,6 +194,25 @@ def test_an_environment_that_hangs_or_dies_in_its_process(chat: Chat, fault: str
     assert [t.outcome for t in again] == [Outcome.SUCCESS, Outcome.SUCCESS]
 
 
+def test_more_processes_than_are_kept_at_once(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ragen_lite.agents.rollout.PROCESSES", 2)
+    engine = Scripted(chat, [ended(chat, YES)])
+    rollout = Rollout(engine, chat, EnvSpec(GUESS, {"time_limit": 5.0}), 0)
+    played = rollout.play([Start(s) for s in range(7)], LONG)
+    assert [t.outcome for t in played] == [Outcome.SUCCESS] * 7 and [t.seed for t in played] == list(range(7))
+    assert len(rollout._free) == 2
+    rollout.close()
+
+
+def test_an_environment_that_cannot_be_made_in_its_process(chat: Chat) -> None:
+    engine = Scripted(chat, [ended(chat, YES)])
+    rollout = Rollout(engine, chat, EnvSpec(GUESS, {"time_limit": 5.0}), 0)
+    rollout._free = [rollout.spec.open()]
+    rollout._free[0]._spec = EnvSpec("ragen_lite/Nothing-v0")  # type: ignore[attr-defined]
+    (t,) = rollout.play([Start(1)], LONG)
+    assert t.outcome is Outcome.ERROR and "Nothing" in (t.error or "")
+
+
 def test_a_prompt_that_does_not_fit(chat: Chat) -> None:
     with pytest.raises(PromptTooLong, match="engine.max_model_len=60"):
         Rollout(Scripted(chat, [ended(chat, YES)], 60), chat, EnvSpec(GUESS), 0).play([Start(1)], LONG)

@@ -97,6 +97,11 @@ def test_rewards_are_tinyzeros(answer: str, reward: float, why: str | None) -> N
     assert (why is None and info["why"] is None) or why in info["why"]
 
 
+def test_a_target_out_of_reach_is_given_up_in_a_sentence() -> None:
+    with pytest.raises(RuntimeError, match="allow more"):
+        Countdown(min_numbers=2, max_numbers=2, largest=5, min_target=50).reset(seed=0)
+
+
 def test_options_that_cannot_work_are_refused() -> None:
     for options in ({"min_numbers": 1}, {"max_numbers": 7}, {"largest": 1}, {"min_target": 200}):
         with pytest.raises(ValueError):

@@ -117,6 +117,22 @@ def test_any_gymnasium_env_with_text_works() -> None:
     assert env.step(reply)[1] == 4.0
 
 
+class Slippery(Echo):
+    """Chance enters at each step."""
+
+    def step(self, action: int) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        return f"{self.np_random.random():.6f}", 0.0, False, False, {}
+
+
+def test_members_share_the_instance_and_differ_in_chance() -> None:
+    env = Dialogue(Slippery())
+    shown = {}
+    for member in (0, 1, 0):
+        first = env.reset(seed=4, options={"split": "train", "member": member})[0]
+        shown.setdefault(member, []).append((first, env.step("<think></think><answer>3</answer>")[0]))
+    assert shown[0][0] == shown[0][1] and shown[0][0][0] == shown[1][0][0] and shown[0][0][1] != shown[1][0][1]
+
+
 def test_spaces_that_are_no_text_and_unknown_protocols_are_refused() -> None:
     with pytest.raises(TypeError, match="Text observation space"):
         Dialogue(gym.make("CartPole-v1"))

@@ -234,6 +234,16 @@ def test_options_that_cannot_work_are_refused(options: dict[str, Any], message: 
         Sokoban(**options)
 
 
+def test_rooms_that_cannot_be_are_given_up_in_a_sentence() -> None:
+    for options in (
+        {"height": 4, "width": 4},
+        {"height": 4, "width": 4, "boxes": 2},
+        {"levels": "gym_sokoban", "height": 4, "width": 4, "boxes": 3},
+    ):
+        with pytest.raises(RuntimeError, match="take fewer|allow more"):
+            Sokoban(**options).reset(seed=0)
+
+
 def test_pictures_are_gym_sokobans(gym_sokoban_env: Any) -> None:
     from gym_sokoban.envs.render_utils import room_to_rgb
 

@@ -84,7 +84,7 @@ def inputs(ratios: list[float], advantages: list[float], weights: list[float] | 
     logprobs = torch.tensor([math.log(r) for r in ratios], dtype=torch.float64, requires_grad=True)
     return LossInputs(
         logprobs, torch.zeros(n, dtype=torch.float64), None, torch.full((n,), 0.5, dtype=torch.float64),
-        torch.tensor(advantages, dtype=torch.float64), torch.tensor(weights or [1 / n] * n, dtype=torch.float64),
+        torch.tensor(advantages, dtype=torch.float64), torch.tensor(weights or [1 / n] * n, dtype=torch.float64), 1 / n,
     )  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def test_kl_estimators_by_hand_and_in_expectation() -> None:
 
 def test_kl_and_entropy_enter_the_loss() -> None:
     x = inputs([1.0, 1.0], [0, 0])
-    with_reference = LossInputs(x.logprobs, x.behaviour, x.behaviour - 1, x.entropy, x.advantages, x.weights)
+    with_reference = LossInputs(x.logprobs, x.behaviour, x.behaviour - 1, x.entropy, x.advantages, x.weights, x.share)
     loss, metrics = policy_loss("clip", with_reference, LossOptions(kl="k2", kl_coef=0.2, entropy_coef=0.1))
     assert loss.item() == pytest.approx(0.2 * 0.5 - 0.1 * 0.5)
     assert metrics["train/kl"].item() == pytest.approx(0.5) and metrics["train/entropy"].item() == pytest.approx(0.5)

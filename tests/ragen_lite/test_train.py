@@ -232,10 +232,16 @@ def test_sft_learns_from_a_teacher_and_from_a_runs_trajectories(ten_steps: Path,
 
 
 def test_evaluate_prints_the_policy_beside_the_random_one_and_the_solver(tmp_path: Path) -> None:
-    result = command("evaluate", "eval.instances=6", "eval.compare=tiny", cwd=tmp_path)
+    tiny = Path(ragen_lite.run.__file__).with_name("tiny")
+    (tmp_path / "copy").symlink_to(tiny)
+    result = command("evaluate", "eval.instances=6", "eval.compare=./copy", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    for words in ("sampled", "greedy", "random", "solver", "100.0%", "McNemar", "95%"):
+    for words in ("sampled", "greedy", "random", "solver", "100.0%", "Wilson", "format errors"):
         assert words in result.stdout
+    text = " ".join(result.stdout.split())
+    assert "tiny sampled against ./copy sampled, the same 6 instances: +0.0%" in text and "McNemar p = 1" in text
+    same = command("evaluate", "eval.compare=tiny", cwd=tmp_path)
+    assert same.returncode == 2 and "give a second model" in same.stderr
     only = command("evaluate", "model.path=random", "env=countdown", "eval.instances=6", cwd=tmp_path)
     assert only.returncode == 0 and "solver" in only.stdout
 
@@ -246,6 +252,34 @@ def test_play_at_the_keyboard_and_watching(tmp_path: Path) -> None:
     for policy in ("solver", "tiny"):
         watched = command("play", f"model.path={policy}", cwd=tmp_path)
         assert watched.returncode == 0 and "Turn 1:" in watched.stdout and "return" in watched.stdout
+
+
+def test_a_run_is_only_resumed_as_what_it_was(ten_steps: Path, tmp_path: Path) -> None:
+    result = command("train", *RESUMABLE, f"run.resume={ten_steps}", "seed=5", "algo=rloo", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "algo.credit (was grpo, now rloo)" in result.stderr and "seed (was 0, now 5)" in result.stderr
+    fresh = command("train", *SMALL, "train.steps=1", "run.resume=auto", cwd=tmp_path)
+    assert fresh.returncode == 0 and "a new run begins" in fresh.stdout
+
+
+def test_a_step_that_teaches_nothing_says_so(tmp_path: Path) -> None:
+    untrained = ("model.path=scratch", "model.scratch.hidden=32", "model.scratch.layers=1")
+    result = command("train", *SMALL, *untrained, "algo.filter=outcome", "train.steps=1", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "algo.filter=outcome kept no group" in result.stdout
+    assert (folder(tmp_path) / "report.html").exists()
+
+
+def test_a_signal_during_an_evaluation_is_heard(tmp_path: Path) -> None:
+    process = start("train", *SMALL, "train.steps=2", "eval.instances=5000", cwd=tmp_path)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "measuring the starting policy" in line:
+            break
+    time.sleep(1.0)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "nothing to go on from" in output
 
 
 def test_help_and_cfg(tmp_path: Path) -> None:
