@@ -122,7 +122,8 @@ class Rollout:
                 answered = [i for i in acting if runs[i].env.ready()]
                 if not answered and len(acting) == len(runs) - len(done):
                     time.sleep(0.001)  # nothing to generate: every trajectory waits for its environment
-                acting = [i for i in acting if i not in set(answered)]
+                ready = set(answered)
+                acting = [i for i in acting if i not in ready]
                 for i in answered:
                     trajectory = self._advance(i, runs[i], sampling)
                     if trajectory is not None:

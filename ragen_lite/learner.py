@@ -25,17 +25,27 @@ class NotFinite(RuntimeError):
     """Three optimiser steps in a row had a loss or gradient that is no number."""
 
 
-def head(output: Any, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Log-probs of ``targets`` (N,) and entropies (N,) from hidden states (N, hidden), at the sampling temperature."""
+def head(
+    output: Any, hidden: Tensor, targets: Tensor, temperature: float, entropy_grad: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Log-probs of ``targets`` (N,) and entropies (N,) from hidden states (N, hidden), at the sampling temperature.
+
+    The entropy's gradient costs several copies of the logits, so it is left out where no bonus needs it.
+    """
     logits = output(hidden)
     if logits.dtype in (torch.bfloat16, torch.float16):
         logits = logits.float()
-    logprobs = torch.log_softmax(logits / temperature, dim=-1)
-    entropy = -(logprobs.exp() * logprobs).sum(-1)
-    return logprobs.gather(-1, targets[:, None])[:, 0], entropy
+    if temperature != 1.0:
+        logits = logits / temperature
+    normaliser = torch.logsumexp(logits, dim=-1)
+    with contextlib.nullcontext() if entropy_grad else torch.no_grad():
+        entropy = normaliser - (torch.exp(logits - normaliser[:, None]) * logits).sum(-1)
+    return logits.gather(-1, targets[:, None])[:, 0] - normaliser, entropy
 
 
-def token_logprobs(model: Any, batch: Batch, temperature: float, chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
+def token_logprobs(
+    model: Any, batch: Batch, temperature: float, chunk: int = CHUNK, entropy_grad: bool = True
+) -> tuple[Tensor, Tensor]:
     """The learner's log-probs and entropies of a batch's trained tokens, each (N,).
 
     Only positions that are trained go through the vocabulary projection, ``chunk`` logits at a time: with a
@@ -47,15 +57,19 @@ def token_logprobs(model: Any, batch: Batch, temperature: float, chunk: int = CH
     ).last_hidden_state
     hidden = hidden.flatten(0, 1)[batch.predictors]
     size = max(1, chunk // model.config.vocab_size)
-    return chunked_head(model.get_output_embeddings(), hidden, batch.targets, temperature, size)
+    return chunked_head(model.get_output_embeddings(), hidden, batch.targets, temperature, size, entropy_grad)
 
 
-def chunked_head(output: Any, hidden: Tensor, targets: Tensor, temperature: float, size: int) -> tuple[Tensor, Tensor]:
+def chunked_head(
+    output: Any, hidden: Tensor, targets: Tensor, temperature: float, size: int, entropy_grad: bool = True
+) -> tuple[Tensor, Tensor]:
     """``head``, ``size`` tokens at a time, each part computed again in the backward pass."""
     if len(hidden) <= size:
-        return head(output, hidden, targets, temperature)
+        return head(output, hidden, targets, temperature, entropy_grad)
     parts = [
-        checkpoint(head, output, hidden[i : i + size], targets[i : i + size], temperature, use_reentrant=False)
+        checkpoint(
+            head, output, hidden[i : i + size], targets[i : i + size], temperature, entropy_grad, use_reentrant=False
+        )
         for i in range(0, len(hidden), size)
     ]
     return torch.cat([p for p, _ in parts]), torch.cat([e for _, e in parts])
@@ -63,7 +77,8 @@ def chunked_head(output: Any, hidden: Tensor, targets: Tensor, temperature: floa
 
 @dataclass(frozen=True, slots=True)
 class Optim:
-    """How the learner steps: peak learning rate, its schedule over ``steps`` optimiser steps, clipping, batching."""
+    """How the learner steps: peak learning rate, its schedule over ``steps`` optimiser steps, clipping, batching;
+    ``entropy_grad`` is whether the loss has an entropy bonus."""
 
     lr: float
     steps: int
@@ -73,6 +88,7 @@ class Optim:
     grad_clip: float = 1.0
     microbatch_tokens: int = 8192
     packed: bool = False
+    entropy_grad: bool = True
 
     def lr_at(self, step: int) -> float:
         """The learning rate of optimiser step ``step``, from 0: linear warm-up, then flat, linear or cosine to 10%."""
@@ -122,7 +138,9 @@ class Learner:
         for rows in plan([len(s.token_ids) for s in samples], self.optim.microbatch_tokens, self.optim.packed):
             batch = to_device(collate(samples, weights, rows, pad, dtype), self.device)
             with self.cast():
-                logprobs, entropy = token_logprobs(self.model, batch, self.temperature)
+                logprobs, entropy = token_logprobs(
+                    self.model, batch, self.temperature, entropy_grad=self.optim.entropy_grad
+                )
                 reference = None
                 if self.reference is not None:
                     with torch.no_grad():

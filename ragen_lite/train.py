@@ -145,6 +145,7 @@ def build(config: Config, policy: Policy, spec: EnvSpec, run: Run, display: Disp
         grad_clip=config.train.grad_clip,
         microbatch_tokens=config.train.microbatch_tokens,
         packed=config.train.packed,
+        entropy_grad=config.algo.entropy_coef > 0,
     )
     reference = None
     if config.algo.kl != "off":

@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 
 
 def command(name: str, *arguments: str, cwd: Path, **kwargs: Any) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent / "fixtures")}
+    env = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "160", "PYTHONPATH": str(HERE.parent / "fixtures")}
     line = [sys.executable, "-W", "ignore", "-m", f"ragen_lite.{name}", *arguments]
     return subprocess.run(line, capture_output=True, text=True, cwd=cwd, env=env, timeout=110, **kwargs)
 
