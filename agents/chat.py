@@ -51,6 +51,7 @@ class Chat:
         self._opening = self._control(self._open)
         self.end_id = closing[ends[0]]
         self.stop_ids = frozenset({self.end_id} | ({tokenizer.eos_token_id} - {None}))
+        self._encoded: dict[str, tuple[int, ...]] = {}  # system prompts and a group's first messages come again
         self._parts = [self._control(part) for part in self._start]
 
     def start(self, system: str, user: str) -> list[int]:
@@ -68,8 +69,12 @@ class Chat:
 
     def plain(self, text: str) -> list[int]:
         """Token ids of a text in which control tokens are plain text: ``<|im_end|>`` is ten characters here."""
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
-        return ids
+        if text not in self._encoded:
+            if len(self._encoded) > 4096:
+                self._encoded.clear()
+            ids = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+            self._encoded[text] = tuple(ids)
+        return list(self._encoded[text])
 
     def text(self, token_ids: list[int] | tuple[int, ...]) -> str:
         """A reply as text, without its end token: for reading only, never encoded again.

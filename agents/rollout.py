@@ -53,6 +53,7 @@ class _Run:
     logprobs: list[float] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     completion: Completion | None = None
+    reply: str = ""
 
     def append(self, token_ids: Sequence[int], logprobs: Sequence[float] | None = None) -> None:
         self.ids += token_ids
@@ -133,9 +134,9 @@ class Rollout:
                 for i, completion in self.engine.step():
                     run = runs[i]
                     run.append(completion.token_ids, completion.logprobs)
-                    run.completion = completion
+                    run.completion, run.reply = completion, self.chat.text(completion.token_ids)
                     tokens += len(completion.token_ids)
-                    run.env.send("step", action=self.chat.text(completion.token_ids))
+                    run.env.send("step", action=run.reply)
                     acting.append(i)
                 on_progress(len(done), tokens)
         finally:
@@ -158,9 +159,8 @@ class Rollout:
         else:
             stop = len(run.ids)
             reply, run.completion = run.completion, None
-            text = self.chat.text(reply.token_ids)
             begin = stop - len(reply.token_ids)
-            run.turns.append(Turn(run.observation, text, begin, stop, reward, info))
+            run.turns.append(Turn(run.observation, run.reply, begin, stop, reward, info))
             if terminated or truncated:
                 return run.finish(self.spec.id, outcome_of(info, terminated))
             new = self.chat.follow(reply.token_ids[-1], observation)
