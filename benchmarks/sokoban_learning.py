@@ -33,12 +33,15 @@ def main() -> None:
     print("| seed | | before | after | wall time |\n|---|---|---|---|---|")
     before: dict[str, list[float]] = {"sampled": [], "greedy": []}
     after: dict[str, list[float]] = {"sampled": [], "greedy": []}
+    gaps: list[float] = []
     for seed in options.seeds:
         folder, seconds = run(seed, options.folder, options.overrides)
         rows = {
             when: json.loads((folder / f"{when}.json").read_text())["rows"]
             for when in ("before", "after", "random", "solver")
         }
+        metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        gaps += [row["train/logprob_gap"] for row in metrics if "train/logprob_gap" in row]
         for kind in ("sampled", "greedy"):
             a, b = rows["before"][kind], rows["after"][kind]
             after[kind].append(b["success"])
@@ -51,6 +54,10 @@ def main() -> None:
     for name in ("random", "solver"):
         r = rows[name][name]
         print(f"| | {name} policy | {r['success']:.1%} ({r['success_low']:.1%} to {r['success_high']:.1%}) | | |")
+    print(
+        f"\nLargest difference between the engine's and the learner's log-prob among a step's tokens: median over "
+        f"{len(gaps)} steps {sorted(gaps)[len(gaps) // 2]:.1e}, worst {max(gaps):.1e} (float32)."
+    )
 
 
 if __name__ == "__main__":
