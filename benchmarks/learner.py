@@ -19,7 +19,7 @@ from ragen_lite.agents.rollout import Rollout
 from ragen_lite.agents.torch_engine import TorchEngine
 from ragen_lite.agents.trajectory import Sampling
 from ragen_lite.batch import collate, plan
-from ragen_lite.config import compose
+from ragen_lite.cli import compose
 from ragen_lite.learner import Learner, Optim
 from ragen_lite.loss import LossOptions, policy_loss, token_weights
 from ragen_lite.models import load_policy

@@ -14,7 +14,8 @@ from ragen_lite.agents.rollout import Rollout, Start, error_summary, play_out
 from ragen_lite.agents.scripted import POLICIES
 from ragen_lite.agents.torch_engine import TorchEngine
 from ragen_lite.agents.trajectory import Outcome, Sampling, Trajectory
-from ragen_lite.config import Config, ConfigError, command
+from ragen_lite.cli import command
+from ragen_lite.config import Config, ConfigError
 from ragen_lite.envs.base import TextTask
 
 Z95 = 1.959963984540054

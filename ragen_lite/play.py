@@ -12,7 +12,8 @@ from ragen_lite.agents.rollout import Rollout, Start, play_out
 from ragen_lite.agents.scripted import POLICIES
 from ragen_lite.agents.torch_engine import TorchEngine
 from ragen_lite.agents.trajectory import Sampling, Trajectory
-from ragen_lite.config import Config, command
+from ragen_lite.cli import command
+from ragen_lite.config import Config
 from ragen_lite.display import safe
 from ragen_lite.envs.dialogue import Dialogue
 from ragen_lite.evaluate import make_spec

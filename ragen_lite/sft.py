@@ -20,7 +20,8 @@ from ragen_lite.agents.rollout import Start, play_out
 from ragen_lite.agents.scripted import POLICIES
 from ragen_lite.agents.trajectory import Outcome
 from ragen_lite.batch import Sample
-from ragen_lite.config import Config, ConfigError, command
+from ragen_lite.cli import command
+from ragen_lite.config import Config, ConfigError
 from ragen_lite.display import Display
 from ragen_lite.evaluate import make_spec
 from ragen_lite.loss import LossInputs, token_weights

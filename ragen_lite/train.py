@@ -22,7 +22,8 @@ from ragen_lite.agents.rollout import Rollout, Start, as_record, error_summary
 from ragen_lite.agents.torch_engine import TorchEngine
 from ragen_lite.agents.trajectory import Group, Outcome, Sampling, Trajectory
 from ragen_lite.batch import Sample
-from ragen_lite.config import AlgoConfig, Config, ConfigError, command
+from ragen_lite.cli import command
+from ragen_lite.config import AlgoConfig, Config, ConfigError
 from ragen_lite.display import Display
 from ragen_lite.evaluate import Evaluator, as_json, baselines, make_spec, scripted, summarise
 from ragen_lite.learner import Learner, Optim, casting

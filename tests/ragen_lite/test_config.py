@@ -4,19 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ragen_lite.config import (
-    Config,
-    ConfigError,
-    check,
-    compose,
-    documented,
-    get,
-    groups,
-    help_text,
-    options_of,
-    refuse_unused,
-    rewrite,
-)
+from ragen_lite.cli import compose, groups, help_text, options_of, refuse_unused, rewrite
+from ragen_lite.config import Config, ConfigError, check, documented, get
 
 
 def test_it_has_at_most_45_fields_each_documented() -> None:
