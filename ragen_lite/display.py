@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console, Group
@@ -74,11 +76,11 @@ class Display:
 
         writers: list[Any] = [SummaryWriter(str(self.run.folder / "tensorboard"), purge_step=self.run.start + 1)]
         if self.config.run.wandb:
-            try:
-                import wandb
-            except ImportError as error:
-                raise ConfigError("run.wandb=true needs: pip install wandb") from error
-            from dataclasses import asdict
+            # Not only whether it imports: the folder wandb/ that it leaves behind imports too, as an empty namespace.
+            found = importlib.util.find_spec("wandb")
+            if found is None or found.origin is None:
+                raise ConfigError("run.wandb=true needs: pip install wandb")
+            import wandb
 
             wandb.init(project="ragen-lite", name=self.run.folder.name, config=asdict(self.config))
             writers.append(wandb)

@@ -189,6 +189,7 @@ def test_a_failing_environment_is_counted_and_the_run_goes_on(tmp_path: Path) ->
         (["engine.max_model_len=9999"], "the model has 1024 positions"),
         (["run.dir=/proc/nowhere"], "give a folder you may write to"),
         (["run.resume=/no/run"], "no run folder"),
+        (["run.wandb=true"], "pip install wandb"),
     ],
 )
 def test_bad_input_is_answered_in_a_sentence(tmp_path: Path, arguments: list[str], message: str) -> None:
