@@ -38,8 +38,8 @@ format: setup
 tiny: setup
 	$(BIN)/python -m ragen_lite.sft recipe=tiny run.dir=runs/tiny
 	$(BIN)/python -m ragen_lite.sft recipe=tiny_habits run.dir=runs/tiny \
-	  model.path=$$(ls -d runs/tiny/*-sokoban-tiny/checkpoints/step-3000 | tail -1)
-	cp $$(ls -d runs/tiny/*-sokoban-tiny_habits/checkpoints/step-300 | tail -1)/*.* ragen_lite/tiny/
+	  model.path=$$(ls -d runs/tiny/*-sokoban-sft-tiny/checkpoints/step-3000 | tail -1)
+	cp $$(ls -d runs/tiny/*-sokoban-sft-tiny_habits/checkpoints/step-300 | tail -1)/*.* ragen_lite/tiny/
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
