@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
 
 from ragen_lite import scratch
 from ragen_lite.agents.chat import Chat
@@ -76,6 +77,31 @@ def test_chunked_logits_give_the_same_values_and_gradient(tokenizer: Any) -> Non
         found.append((logprobs.detach(), entropy.detach(), torch.cat([p.grad.ravel() for p in model.parameters()])))
     for a, b in zip(*found, strict=True):
         assert (a - b).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+def test_log_probs_are_the_models_own_padded_and_packed(family: str) -> None:
+    shape: dict[str, Any] = {
+        "vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "max_position_embeddings": 128, "initializer_range": 0.3,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    configs = {"llama": LlamaConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
+    model: Any = AutoModelForCausalLM.from_config(configs[family](**shape), attn_implementation="sdpa").double().eval()
+    rng = np.random.default_rng(0)
+    data = []
+    for length in (9, 5, 7):
+        zeros = np.zeros(length)
+        data.append(Sample(rng.integers(4, 40, length).tolist(), np.arange(length) % 2 == 1, zeros, zeros))
+    for rows in ([[0], [1], [2]], [[0, 1, 2]], [[2, 1], [0]]):
+        with torch.no_grad():
+            found, _ = token_logprobs(model, collate(data, [1.0] * 3, rows, 0, torch.float64), 0.5)
+            expected = []
+            for i in (i for row in rows for i in row):
+                ids = torch.tensor([data[i].token_ids])
+                all_of_it = torch.log_softmax(model(ids).logits[0] / 0.5, -1)[:-1].gather(-1, ids[0, 1:, None])[:, 0]
+                expected.append(all_of_it[torch.from_numpy(data[i].trained[1:])])
+        assert torch.allclose(found, torch.cat(expected), atol=1e-10)
 
 
 def test_only_trained_tokens_have_a_gradient(tokenizer: Any) -> None:
