@@ -229,6 +229,10 @@ def check(config: Config) -> None:
         raise ConfigError(f"model.scratch does nothing with model.path={config.model.path}: take model.path=scratch")
     if train.group_size < 2:
         raise ConfigError("train.group_size=1: a group of one has no baseline, so nothing is learnt; take 2 or more")
+    if train.groups * train.group_size > 1_000_000:
+        raise ConfigError(
+            f"train.groups={train.groups} x train.group_size={train.group_size}: more than a million trajectories a step"
+        )
     if train.mini_batches > train.groups * train.group_size:
         raise ConfigError(
             f"train.mini_batches={train.mini_batches}: more than the {train.groups * train.group_size} trajectories "

@@ -313,12 +313,13 @@ def _loop(parts: Parts, spec: EnvSpec, stop: list[int]) -> None:
 
 
 def listen() -> list[int]:
-    """SIGINT and SIGTERM ask once for a clean end: their numbers appear in the list. A second SIGINT ends at once."""
+    """SIGINT and SIGTERM ask once for a clean end: their numbers appear in the list. A second one ends at once."""
     got: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
         got.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     signal.signal(signal.SIGINT, handle)
     signal.signal(signal.SIGTERM, handle)

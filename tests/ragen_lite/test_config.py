@@ -60,6 +60,7 @@ def test_every_shipped_choice_is_a_whole_configuration(option: str) -> None:
         ("algo.aggregation=mean", "token, sequence, constant"),
         ("model.scratch.hidden=8", "model.scratch does nothing with model.path=tiny"),
         ("train.group_size=1", "a group of one has no baseline"),
+        ("train.groups=1000000000000", "more than a million trajectories"),
         ("train.mini_batches=1000", "more than the 160 trajectories"),
         ("sample.temperature=0", "greedy replies of a group are all the same"),
         ("engine.name=sglang", "choose one of torch"),
