@@ -231,7 +231,7 @@ def check(config: Config) -> None:
         raise ConfigError("train.group_size=1: a group of one has no baseline, so nothing is learnt; take 2 or more")
     if train.groups * train.group_size > 1_000_000:
         raise ConfigError(
-            f"train.groups={train.groups} x train.group_size={train.group_size}: more than a million trajectories a step"
+            f"train.groups={train.groups} x train.group_size={train.group_size}: more than a million trajectories"
         )
     if train.mini_batches > train.groups * train.group_size:
         raise ConfigError(
