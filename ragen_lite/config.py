@@ -143,7 +143,8 @@ class RunConfig:
     name: str = "run"
     """The last part of the folder's name."""
     resume: str = "no"
-    """no, auto (the newest run of this env and name, from its last good checkpoint), or a run folder."""
+    """no, auto (the newest run of this env and name from its last good checkpoint; a new one if it has none), or a run
+    folder."""
     save_every: int = 50
     """Iterations between checkpoints; the last is always saved, the three newest are kept."""
     wandb: bool = False

@@ -127,7 +127,8 @@ class Run:
         ]
         if changed:
             raise ConfigError(
-                f"run.resume: {folder} ran with other values: {', '.join(changed)}; give the old ones, or run.resume=no"
+                f"run.resume: {folder} ran with other values: {', '.join(changed)}; give the old ones, "
+                "another run by run.resume=FOLDER, or run.resume=no"
             )
         return run
 

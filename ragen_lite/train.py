@@ -162,8 +162,10 @@ def build(config: Config, policy: Policy, spec: EnvSpec, run: Run, display: Disp
 
 def nothing_kept(name: str, trajectories: Sequence[Trajectory]) -> str:
     """Why a step teaches nothing."""
-    told = any("success" in turn.info for t in trajectories for turn in t.turns)
-    hint = "" if told else "; its info never has a 'success', so take algo.filter=spread"
+    acted = [turn for t in trajectories for turn in t.turns if turn.info.get("actions")]
+    hint = "" if acted else "; no reply was readable, so take a model that knows the format, or teach it by sft"
+    if acted and not any("success" in turn.info for turn in acted):
+        hint = "; the task's info never has a 'success', so take algo.filter=spread"
     return f"algo.filter={name} kept no group, so nothing is learnt from it{hint}"
 
 
