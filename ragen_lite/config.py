@@ -173,7 +173,6 @@ class Config:
 
 _CHOICES = {
     "model.dtype": ("auto", "float32", "bfloat16", "float64"),
-    "algo.aggregation": ("token", "sequence", "constant"),
     "algo.kl": ("off", "k1", "k2", "k3"),
     "engine.name": ("torch",),
     "train.schedule": ("constant", "linear", "cosine"),
@@ -206,9 +205,10 @@ def get(config: Config, key: str) -> Any:
 
 def check(config: Config) -> None:
     """Refuse what cannot work or would silently do nothing. Raises ConfigError."""
-    from ragen_lite.loss import CREDITS, FILTERS, LOSSES
+    from ragen_lite.loss import AGGREGATIONS, CREDITS, FILTERS, LOSSES
 
     tables = {"algo.credit": tuple(CREDITS), "algo.loss": tuple(LOSSES), "algo.filter": tuple(FILTERS)}
+    tables["algo.aggregation"] = AGGREGATIONS
     for key, allowed in {**_CHOICES, **tables}.items():
         if get(config, key) not in allowed:
             raise ConfigError(f"{key}={get(config, key)!r}: choose one of {', '.join(allowed)}")
