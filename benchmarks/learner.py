@@ -47,7 +47,7 @@ def speed() -> None:
     )
     samples = [s for group in group_by_instance(trajectories) for s in to_samples(group, config.algo)]
     weights = token_weights([int(s.trained.sum()) for s in samples], "token")
-    rows = plan([len(s.token_ids) for s in samples], config.train.microbatch_tokens, packed=False)
+    rows = plan([len(s.token_ids) for s in samples], config.train.microbatch_tokens)
     batches = [collate(samples, weights, r, 0, torch.float32) for r in rows]
     learner = Learner(
         policy.model, Optim(lr=0.0, steps=1, microbatch_tokens=config.train.microbatch_tokens, entropy_grad=False)

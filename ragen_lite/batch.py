@@ -32,9 +32,7 @@ class Sample:
 class Batch:
     """A micro-batch: B rows of T tokens, and N trained tokens in flat arrays."""
 
-    token_ids: Tensor  # (B, T) long
-    position_ids: Tensor  # (B, T) long, counted within each trajectory
-    mask: Tensor | None  # (B, 1, T, T) bool for packed rows; None: causal, pads only at the right
+    token_ids: Tensor  # (B, T) long, padded at the right
     predictors: Tensor  # (N,) index into B*T of the token *before* each trained one
     targets: Tensor  # (N,) the trained token ids
     behaviour: Tensor  # (N,)
@@ -47,81 +45,49 @@ class Batch:
         return self.token_ids.numel() - self.tokens
 
 
-Rows = list[list[int]]  # each row: the samples that stand in it, one behind the other
+def plan(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Divide samples into micro-batches of at most ``budget`` tokens, padding included: one sample a row.
 
+    Sorted by length, with a new micro-batch wherever padding would pass 5%. A sample longer than the budget gets one of
+    its own.
 
-def plan(lengths: Sequence[int], budget: int, packed: bool) -> list[Rows]:
-    """Divide samples into micro-batches of at most ``budget`` tokens, padding included.
-
-    Padded: one sample a row, sorted by length, a new micro-batch wherever padding would pass 5%. Packed: several
-    samples a row, first fit by decreasing length. A sample longer than the budget gets a micro-batch of its own.
-
-    >>> plan([5, 2, 5, 3], budget=10, packed=False)
-    [[[0], [2]], [[3]], [[1]]]
-    >>> plan([5, 2, 5, 3], budget=10, packed=True)
-    [[[0, 2]], [[3, 1]]]
+    >>> plan([5, 2, 5, 3], budget=10)
+    [[0, 2], [3], [1]]
     """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    rows: Rows = [[i] for i in order]
-    if packed:
-        room = min(budget, max(4 * (sum(lengths) // max(1, len(lengths))), max(lengths, default=1)))
-        rows = []
-        free: list[int] = []
-        for i in order:
-            fits = next((r for r, left in enumerate(free) if lengths[i] <= left), None)
-            if fits is None:
-                rows.append([i])
-                free.append(room - lengths[i])
-            else:
-                rows[fits].append(i)
-                free[fits] -= lengths[i]
-    width = [sum(lengths[i] for i in row) for row in rows]
-    batches: list[Rows] = []
-    for r in sorted(range(len(rows)), key=lambda r: (-width[r], r)):
+    batches: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         if batches:
-            held = [sum(lengths[i] for i in row) for row in batches[-1]]
-            area = (len(held) + 1) * max(held)
-            if area <= budget and (sum(held) + width[r]) / area >= 1 - MOST_PADDING:
-                batches[-1].append(rows[r])
+            held = [lengths[j] for j in batches[-1]]
+            area = (len(held) + 1) * held[0]
+            if area <= budget and (sum(held) + lengths[i]) / area >= 1 - MOST_PADDING:
+                batches[-1].append(i)
                 continue
-        batches.append([rows[r]])
+        batches.append([i])
     return batches
 
 
-def collate(samples: Sequence[Sample], weights: Sequence[float], rows: Rows, pad_id: int, dtype: torch.dtype) -> Batch:
+def collate(
+    samples: Sequence[Sample], weights: Sequence[float], part: Sequence[int], pad_id: int, dtype: torch.dtype
+) -> Batch:
     """The tensors of one micro-batch; ``weights`` holds one number a sample, the weight of each of its trained tokens.
 
     A token is trained at the position before it, whose output predicts it; a first token never is.
     """
-    width = max(sum(len(samples[i].token_ids) for i in row) for row in rows)
-    token_ids = np.full((len(rows), width), pad_id)
-    position_ids = np.zeros((len(rows), width), dtype=np.int64)
-    segments = np.full((len(rows), width), -1)
-    flat: list[tuple[NDArray[np.int64], Sample, float]] = []
-    for r, row in enumerate(rows):
-        start = 0
-        for i in row:
-            sample, stop = samples[i], start + len(samples[i].token_ids)
-            token_ids[r, start:stop] = sample.token_ids
-            position_ids[r, start:stop] = np.arange(stop - start)
-            segments[r, start:stop] = i
-            flat.append((r * width + start + np.flatnonzero(sample.trained), sample, weights[i]))
-            start = stop
-    where = np.concatenate([at for at, _, _ in flat])
-    mask = None
-    if any(len(row) > 1 for row in rows):
-        s = torch.from_numpy(segments)
-        mask = ((s[:, :, None] == s[:, None, :]) & torch.ones(width, width, dtype=torch.bool).tril())[:, None]
+    chosen = [samples[i] for i in part]
+    width = max(len(s.token_ids) for s in chosen)
+    token_ids = np.full((len(chosen), width), pad_id)
+    for row, sample in enumerate(chosen):
+        token_ids[row, : len(sample.token_ids)] = sample.token_ids
+    where = np.concatenate([row * width + np.flatnonzero(s.trained) for row, s in enumerate(chosen)])
+    shares = np.concatenate([np.full(int(samples[i].trained.sum()), weights[i]) for i in part])
     return Batch(
         token_ids=torch.from_numpy(token_ids),
-        position_ids=torch.from_numpy(position_ids),
-        mask=mask,
         predictors=torch.from_numpy(where - 1),
         targets=torch.from_numpy(token_ids.ravel()[where]),
-        behaviour=torch.tensor(np.concatenate([s.behaviour[s.trained] for _, s, _ in flat]), dtype=dtype),
-        advantages=torch.tensor(np.concatenate([s.advantages[s.trained] for _, s, _ in flat]), dtype=dtype),
-        weights=torch.tensor(np.concatenate([np.full(int(s.trained.sum()), w) for _, s, w in flat]), dtype=dtype),
-        tokens=int((segments >= 0).sum()),
+        behaviour=torch.tensor(np.concatenate([s.behaviour[s.trained] for s in chosen]), dtype=dtype),
+        advantages=torch.tensor(np.concatenate([s.advantages[s.trained] for s in chosen]), dtype=dtype),
+        weights=torch.tensor(shares, dtype=dtype),
+        tokens=sum(len(s.token_ids) for s in chosen),
     )
 
 

@@ -88,7 +88,7 @@ def rewrite(argument: str) -> list[str]:
                 extra = ", or any registered Gymnasium env as MODULE:NAME-v0" if bare == "env" else ""
                 raise ConfigError(f"{bare}={choice}: choose one of {', '.join(options_of(bare))}{extra}{hint}")
         return [argument]
-    if bare.startswith(("env.kwargs.", "model.scratch.")):
+    if bare.startswith("env.kwargs."):
         return [f"++{bare}={value}"]
     known = [name for name, _, _ in documented()]
     if bare not in known:

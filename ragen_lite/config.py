@@ -30,11 +30,10 @@ class ModelConfig:
     """The policy. ``model=tiny`` is the embedded one, ``model=PATH`` a Hugging Face folder or hub name."""
 
     path: str = "tiny"
-    """tiny, scratch (random weights, for sft), a folder or a hub name; for evaluate also random and solver."""
+    """tiny, a folder or a hub name; scratch:HIDDENxLAYERSxHEADS for random weights (96x4x3 where left out), to be
+    taught by sft; for evaluate also random and solver."""
     dtype: str = "auto"
     """Arithmetic: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16, float64. Weights are never 16 bit."""
-    scratch: dict[str, int] = field(default_factory=dict)
-    """Shape of model.path=scratch: hidden, layers, heads, context."""
 
 
 @dataclass
@@ -116,8 +115,6 @@ class TrainConfig:
     """Largest norm of the gradient."""
     microbatch_tokens: int = 16384
     """Tokens of one forward and backward pass, padding included; bounds memory, never changes the gradient."""
-    packed: bool = False
-    """Put several trajectories into a row; false: one a row, sorted by length."""
 
 
 @dataclass
@@ -226,8 +223,6 @@ def check(config: Config) -> None:
         )
     if algo.loss == "reinforce" and (algo.clip_low, algo.clip_high) != (0.2, 0.28):
         raise ConfigError("algo.clip_low and algo.clip_high do nothing with algo.loss=reinforce: take algo.loss=clip")
-    if config.model.scratch and config.model.path != "scratch":
-        raise ConfigError(f"model.scratch does nothing with model.path={config.model.path}: take model.path=scratch")
     if train.group_size < 2:
         raise ConfigError("train.group_size=1: a group of one has no baseline, so nothing is learnt; take 2 or more")
     if train.groups * train.group_size > 1_000_000:

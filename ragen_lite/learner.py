@@ -53,7 +53,9 @@ def token_logprobs(
     """
     decoder = model.get_decoder()
     hidden = decoder(
-        input_ids=batch.token_ids, position_ids=batch.position_ids, attention_mask=batch.mask, use_cache=False
+        input_ids=batch.token_ids,
+        attention_mask=None,
+        use_cache=False,  # causal; pads only at the right
     ).last_hidden_state
     hidden = hidden.flatten(0, 1)[batch.predictors]
     size = max(1, chunk // model.config.vocab_size)
@@ -87,7 +89,6 @@ class Optim:
     weight_decay: float = 0.0
     grad_clip: float = 1.0
     microbatch_tokens: int = 8192
-    packed: bool = False
     entropy_grad: bool = True
 
     def lr_at(self, step: int) -> float:
@@ -127,7 +128,7 @@ class Learner:
     def gradient(self, samples: Sequence[Sample], weights: Sequence[float], loss: Loss) -> dict[str, float]:
         """Add the gradient of one optimiser step to the parameters; returns the step's metrics.
 
-        The sum over micro-batches is the same, to rounding, for any number of them, packed or padded.
+        The sum over micro-batches is the same, to rounding, for any number of them.
         """
         dtype = next(self.model.parameters()).dtype
         pad = self.model.config.pad_token_id or 0
@@ -135,8 +136,8 @@ class Learner:
         tokens = padding = 0
         trained = sum(int(s.trained.sum()) for s in samples)
         gaps: list[Tensor] = []
-        for rows in plan([len(s.token_ids) for s in samples], self.optim.microbatch_tokens, self.optim.packed):
-            batch = to_device(collate(samples, weights, rows, pad, dtype), self.device)
+        for part in plan([len(s.token_ids) for s in samples], self.optim.microbatch_tokens):
+            batch = to_device(collate(samples, weights, part, pad, dtype), self.device)
             with self.cast():
                 logprobs, entropy = token_logprobs(
                     self.model, batch, self.temperature, entropy_grad=self.optim.entropy_grad

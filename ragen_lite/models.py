@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,8 @@ def load_policy(config: Config, path: str | Path | None = None) -> Policy:
     """The policy at ``path`` (``config.model.path`` where left out). Raises ConfigError with what to do."""
     name = str(path or config.model.path)
     logging.disable_progress_bar()
-    if name == "scratch":
-        return _scratch(config)
+    if name.partition(":")[0] == "scratch":
+        return _scratch(config, name)
     folder = TINY if name == "tiny" else Path(name)
     looks_local = name == "tiny" or folder.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1
     if looks_local and not (folder / "config.json").is_file():
@@ -62,14 +63,18 @@ def arithmetic(config: ModelConfig) -> tuple[torch.device, torch.dtype, bool]:
     return torch.device("cuda" if cuda else "cpu"), dtype, wanted == "bfloat16"
 
 
-def _scratch(config: Config) -> Policy:
-    shape = {"hidden": 96, "layers": 3, "heads": 4, "context": 1024} | config.model.scratch
-    if unknown := set(shape) - {"hidden", "layers", "heads", "context"}:
-        raise ConfigError(f"model.scratch.{min(unknown)}: the shape has hidden, layers, heads and context")
+def _scratch(config: Config, name: str) -> Policy:
+    shape = re.fullmatch(r"scratch(?::(\d+)x(\d+)x(\d+))?", name)
+    hidden, layers, heads = (int(n or 0) for n in shape.groups()) if shape and ":" in name else (96, 4, 3)
+    if shape is None or not (hidden and layers and heads) or hidden % (2 * heads):
+        raise ConfigError(
+            f"model.path={name}: give scratch, or scratch:HIDDENxLAYERSxHEADS such as scratch:96x4x3, with heads of an "
+            "even size"
+        )
     device, dtype, autocast = arithmetic(config.model)
     tokenizer = scratch.make_tokenizer()
-    model = scratch.make_model(tokenizer, seed=config.seed, **shape)
-    return _policy(config, "scratch", model.to(device, dtype), tokenizer, autocast)
+    model = scratch.make_model(tokenizer, hidden=hidden, layers=layers, heads=heads, seed=config.seed)
+    return _policy(config, name, model.to(device, dtype), tokenizer, autocast)
 
 
 def _policy(config: Config, name: str, model: Any, tokenizer: Any, autocast: bool) -> Policy:

@@ -58,7 +58,7 @@ def run_slug(config: Config, command: str) -> str:
 
 
 # What a run may go on with changed; all else is what the run is.
-_MAY_CHANGE = ("run.", "train.steps", "train.microbatch_tokens", "train.packed", "eval.", "engine.slots")
+_MAY_CHANGE = ("run.", "train.steps", "train.microbatch_tokens", "eval.", "engine.slots")
 
 
 class Run:

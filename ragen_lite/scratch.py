@@ -72,7 +72,9 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
-def make_model(tokenizer: Any, hidden: int, layers: int, heads: int, context: int, seed: int) -> PreTrainedModel:
+def make_model(
+    tokenizer: Any, hidden: int, layers: int, heads: int, context: int = 1024, seed: int = 0
+) -> PreTrainedModel:
     """A Qwen3 causal LM with random weights, drawn from ``seed`` alone."""
     config = Qwen3Config(
         vocab_size=-(-len(tokenizer) // 32) * 32,

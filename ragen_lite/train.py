@@ -145,7 +145,6 @@ def build(config: Config, policy: Policy, spec: EnvSpec, run: Run, display: Disp
         weight_decay=config.train.weight_decay,
         grad_clip=config.train.grad_clip,
         microbatch_tokens=config.train.microbatch_tokens,
-        packed=config.train.packed,
         entropy_grad=config.algo.entropy_coef > 0,
     )
     reference = None

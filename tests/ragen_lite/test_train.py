@@ -157,7 +157,7 @@ def test_countdown_trains_through_the_same_loop(tmp_path: Path) -> None:
 def test_other_algorithms_train(tmp_path: Path) -> None:
     for algo in (
         ["algo=turn", "algo.kl=k3", "algo.kl_coef=0.01"],
-        ["algo=reinforce", "train.packed=true", "train.epochs=2"],
+        ["algo=reinforce", "train.epochs=2"],
     ):
         result = command("train", *SMALL, *algo, "train.steps=1", cwd=tmp_path)
         assert result.returncode == 0, result.stdout + result.stderr
@@ -217,7 +217,7 @@ def test_sft_learns_from_a_teacher_and_from_a_runs_trajectories(ten_steps: Path,
         "eval.every=0",
         "train.lr=1e-3",
     )
-    scratch = ("model.path=scratch", "model.scratch.hidden=32", "model.scratch.layers=1")
+    scratch = ("model.path=scratch:32x1x4",)
     result = command("sft", *small, *scratch, cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     rows = [json.loads(line) for line in (folder(tmp_path) / "metrics.jsonl").read_text().splitlines()]
@@ -263,9 +263,14 @@ def test_a_run_is_only_resumed_as_what_it_was(ten_steps: Path, tmp_path: Path) -
     assert fresh.returncode == 0 and "a new run begins" in fresh.stdout
 
 
+@pytest.mark.parametrize("shape", ["scratch:", "scratch:32x1", "scratch:0x1x1", "scratch:30x1x4", "scratchy"])
+def test_a_wrong_shape_from_scratch_is_refused(shape: str, tmp_path: Path) -> None:
+    result = command("sft", f"model.path={shape}", cwd=tmp_path)
+    assert result.returncode == 2 and f"model={shape}" in result.stderr.replace("model.path", "model")
+
+
 def test_a_step_that_teaches_nothing_says_so(tmp_path: Path) -> None:
-    untrained = ("model.path=scratch", "model.scratch.hidden=32", "model.scratch.layers=1")
-    result = command("train", *SMALL, *untrained, "algo.filter=outcome", "train.steps=1", cwd=tmp_path)
+    result = command("train", *SMALL, "model.path=scratch:32x1x4", "algo.filter=outcome", "train.steps=1", cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "algo.filter=outcome kept no group" in result.stdout
     assert (folder(tmp_path) / "report.html").exists()
