@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,16 +24,29 @@ class Request:
     key: int
 
 
+class EngineFailure(RuntimeError):
+    """An engine cannot go on: what it was doing is lost, what it had finished is not."""
+
+
 class Engine(Protocol):
     """Generates for many trajectories at once; a trajectory keeps its id, and so its cache, from turn to turn."""
 
-    max_model_len: int
+    @property
+    def max_model_len(self) -> int:
+        """Longest trajectory in tokens."""
+
+    @property
+    def version(self) -> int:
+        """Of the weights, as ``load_weights`` was told."""
 
     def submit(self, request: Request) -> None:
         """Queue a continuation. Its token ids begin with all that this trajectory was fed and sampled before."""
 
     def step(self) -> list[tuple[int, Completion]]:
-        """Advance everything that is queued; returns the replies that were finished by it, in a fixed order."""
+        """Advance everything that is queued; returns the replies that were finished by it, in a fixed order.
+
+        Raises EngineFailure where the engine cannot go on.
+        """
 
     def release(self, id: int) -> None:
         """Forget a trajectory."""
@@ -45,7 +58,96 @@ class Engine(Protocol):
         """Give memory back while the learner works."""
 
     def wake(self) -> None:
-        """Be ready to generate again."""
+        """Take the memory back; ``load_weights`` comes next."""
+
+    def metrics(self) -> dict[str, float]:
+        """Figures of what was done since the last call, by the names of metrics.jsonl."""
+
+    def close(self) -> None:
+        """Give everything back, for good."""
+
+
+def check_request(request: Request, max_model_len: int) -> None:
+    """Raise ValueError where a request is empty or cannot fit."""
+    if not request.token_ids:
+        raise ValueError(f"request {request.id} has no token to begin with")
+    if len(request.token_ids) + request.sampling.max_tokens > max_model_len:
+        raise ValueError(
+            f"a prompt of {len(request.token_ids)} tokens and a reply of up to {request.sampling.max_tokens} do "
+            f"not fit max_model_len={max_model_len}"
+        )
+
+
+class Restarting:
+    """An engine that is built again when it fails, once: replies under way are sampled again, nothing else is lost.
+
+    Args:
+        build: makes an engine that has the learner's present weights.
+        note: is told of a failure.
+    """
+
+    def __init__(self, build: Callable[[], Engine], note: Callable[[str], None]) -> None:
+        self._build, self._note = build, note
+        self._engine = build()
+        self._under_way: dict[int, Request] = {}
+        self._first: EngineFailure | None = None
+
+    @property
+    def max_model_len(self) -> int:
+        return self._engine.max_model_len
+
+    @property
+    def version(self) -> int:
+        return self._engine.version
+
+    def submit(self, request: Request) -> None:
+        self._engine.submit(request)
+        self._under_way[request.id] = request
+
+    def step(self) -> list[tuple[int, Completion]]:
+        """See Engine. Raises EngineFailure at the second failure."""
+        try:
+            finished = self._engine.step()
+        except EngineFailure as failure:
+            self._restart(failure)
+            return []
+        for id, _ in finished:
+            del self._under_way[id]
+        return finished
+
+    def _restart(self, failure: EngineFailure) -> None:
+        if self._first is not None:
+            raise EngineFailure(
+                f"the engine failed a second time: {failure} (the first time: {self._first})"
+            ) from failure
+        self._first = failure
+        self._note(
+            f"the engine failed: {failure}; it is built again from the learner's weights, and the "
+            f"{len(self._under_way)} replies under way are sampled again"
+        )
+        self._engine.close()
+        self._engine = self._build()
+        for request in self._under_way.values():
+            self._engine.submit(request)
+
+    def release(self, id: int) -> None:
+        self._under_way.pop(id, None)
+        self._engine.release(id)
+
+    def load_weights(self, tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
+        self._engine.load_weights(tensors, version)
+
+    def sleep(self) -> None:
+        self._engine.sleep()
+
+    def wake(self) -> None:
+        self._engine.wake()
+
+    def metrics(self) -> dict[str, float]:
+        return self._engine.metrics()
+
+    def close(self) -> None:
+        self._engine.close()
 
 
 def draw_key(run_seed: int, task_seed: int, member: int, turn: int) -> int:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from ragen_lite.agents.engine import Request, uniform
+from ragen_lite.agents.engine import EngineFailure, Request, check_request, uniform
 from ragen_lite.agents.trajectory import Completion, Stop
 
 PREFILL_TOKENS = 16_384  # tokens of one forward pass over prompts, padding included
@@ -143,13 +143,7 @@ class TorchEngine:
 
     def submit(self, request: Request) -> None:
         """See Engine. Raises ValueError where the request is empty, does not continue its trajectory or cannot fit."""
-        if not request.token_ids:
-            raise ValueError(f"request {request.id} has no token to begin with")
-        if len(request.token_ids) + request.sampling.max_tokens > self.max_model_len:
-            raise ValueError(
-                f"a prompt of {len(request.token_ids)} tokens and a reply of up to {request.sampling.max_tokens} do "
-                f"not fit max_model_len={self.max_model_len}"
-            )
+        check_request(request, self.max_model_len)
         if request.id not in self._slot:
             self._waiting.append(request)
             return
@@ -160,13 +154,19 @@ class TorchEngine:
         self._begin(row, request)
 
     def step(self) -> list[tuple[int, Completion]]:
-        """See Engine."""
+        """See Engine. Raises EngineFailure where memory runs out."""
         while self._waiting and (len(self._rows) < self.slots or self._evict()):
             request = self._waiting.pop(0)
             self._slot[request.id] = len(self._rows)
             self._rows.append(_Row(request.id))
             self._begin(self._rows[-1], request)
         self._cache.reserve(len(self._rows))
+        try:
+            return self._advance()
+        except torch.OutOfMemoryError as error:
+            raise EngineFailure(f"{error} - a smaller engine.slots needs less") from error
+
+    def _advance(self) -> list[tuple[int, Completion]]:
         with torch.inference_mode(), self.cast():
             prompts = [i for i, row in enumerate(self._rows) if len(row.pending) > 1]
             decoding = [i for i, row in enumerate(self._rows) if len(row.pending) == 1]
@@ -208,6 +208,15 @@ class TorchEngine:
 
     def wake(self) -> None:
         """See Engine; slots are allocated on first use."""
+
+    def metrics(self) -> dict[str, float]:
+        """See Engine; there are none: a slot keeps all it was fed."""
+        return {}
+
+    def close(self) -> None:
+        """See Engine."""
+        self._rows, self._slot, self._waiting = [], {}, []
+        self._cache.clear()
 
     def _evict(self) -> bool:
         """Free the slot of a trajectory between turns, if there is one; its next request is fed from the start."""

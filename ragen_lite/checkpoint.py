@@ -70,7 +70,7 @@ def restore(path: Path, learner: Learner) -> None:
         if slots:
             learner.optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in slots.items()}
     state = json.loads((path / "trainer" / "state.json").read_text())
-    learner.steps, learner.skipped = state["learner_steps"], state["skipped"]
+    learner.version, learner.steps, learner.skipped = state["step"], state["learner_steps"], state["skipped"]
 
 
 def _shards(path: Path) -> dict[str, torch.Tensor]:

@@ -88,7 +88,7 @@ def rewrite(argument: str) -> list[str]:
                 extra = ", or any registered Gymnasium env as MODULE:NAME-v0" if bare == "env" else ""
                 raise ConfigError(f"{bare}={choice}: choose one of {', '.join(options_of(bare))}{extra}{hint}")
         return [argument]
-    if bare.startswith("env.kwargs."):
+    if bare.startswith(("env.kwargs.", "engine.options.")):
         return [f"++{bare}={value}"]
     known = [name for name, _, _ in documented()]
     if bare not in known:
@@ -148,10 +148,12 @@ def command(name: str, purpose: str, run: Callable[[Config], None]) -> None:
 
 
 def _expected() -> tuple[type[Exception], ...]:
+    from ragen_lite.agents.engine import EngineFailure
     from ragen_lite.agents.rollout import PromptTooLong
     from ragen_lite.learner import NotFinite
+    from ragen_lite.sync import StaleWeights
 
-    return ConfigError, PromptTooLong, NotFinite
+    return ConfigError, PromptTooLong, NotFinite, EngineFailure, StaleWeights
 
 
 def _hydra(arguments: list[str], run: Callable[[Config], None]) -> None:

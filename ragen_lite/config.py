@@ -62,6 +62,9 @@ class AlgoConfig:
     """Weight of the entropy bonus."""
     filter: str = "outcome"
     """Groups kept: outcome (some members succeeded, some did not), spread (returns differ), none (all)."""
+    correction: str = "off"
+    """Truncated importance weights for an engine whose log-probs are not the learner's own: off, token or sequence
+    (the whole trajectory's ratio); costs one more forward pass a step."""
     turn_mask: bool = True
     """Train on sampled tokens only; false trains on observations too, to show what that breaks."""
 
@@ -70,10 +73,13 @@ class AlgoConfig:
 class EngineConfig:
     """Where replies are generated."""
 
-    name: str = "torch"
-    """torch: the learner's own model, in this process."""
+    name: str = "auto"
+    """auto (vllm where it is installed and a GPU is there, else torch), torch (the learner's own model), vllm."""
     slots: int = 256
-    """Trajectories under way at once; bounds the cache's memory."""
+    """Trajectories under way at once; bounds the cache's memory. With model=openai: requests at once."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """engine.options.NAME=VALUE: any engine argument of vLLM, such as gpu_memory_utilization (the share of the GPU's
+    memory for weights and cache) or tensor_parallel_size; of model=openai: budget, retries, timeout."""
     max_model_len: int | None = None
     """Longest trajectory in tokens; null: what the model allows, at most 4096."""
 
@@ -171,7 +177,8 @@ class Config:
 _CHOICES = {
     "model.dtype": ("auto", "float32", "bfloat16", "float64"),
     "algo.kl": ("off", "k1", "k2", "k3"),
-    "engine.name": ("torch",),
+    "algo.correction": ("off", "token", "sequence"),
+    "engine.name": ("auto", "torch", "vllm"),
     "train.schedule": ("constant", "linear", "cosine"),
     "eval.split": ("train", "val", "test"),
 }

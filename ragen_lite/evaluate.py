@@ -12,7 +12,6 @@ import numpy as np
 from ragen_lite.agents.isolation import EnvSpec
 from ragen_lite.agents.rollout import Rollout, Start, error_summary, play_out
 from ragen_lite.agents.scripted import POLICIES
-from ragen_lite.agents.torch_engine import TorchEngine
 from ragen_lite.agents.trajectory import Outcome, Sampling, Trajectory
 from ragen_lite.cli import command
 from ragen_lite.config import Config, ConfigError
@@ -199,16 +198,17 @@ def paired(name: str, first: Sequence[Trajectory], other: str, second: Sequence[
     )
 
 
-def _measure(config: Config, spec: EnvSpec, path: str) -> dict[str, list[Trajectory]]:
-    from ragen_lite.learner import casting
+def _measure(config: Config, spec: EnvSpec, path: str, note: Callable[[str], None]) -> dict[str, list[Trajectory]]:
+    from ragen_lite import engines
     from ragen_lite.models import load_policy
 
+    engines.resolve(config, note)
     policy = load_policy(config, path)
-    cast = casting(policy.model, policy.autocast)
-    engine = TorchEngine(policy.model, policy.chat.stop_ids, policy.max_model_len, config.engine.slots, cast)
+    engine, _ = engines.ready(config, policy, note=note)
     rollout = Rollout(engine, policy.chat, spec, config.seed)
     played = Evaluator(rollout, config).both(config.eval.split, config.eval.instances)
     rollout.close()
+    engine.close()
     short = path if len(path) < 20 else "..." + path[-16:]
     return {f"{short} {kind}": trajectories for kind, trajectories in played.items()}
 
@@ -228,7 +228,7 @@ def run(config: Config) -> None:
         )
     for path in [config.model.path, *([config.eval.compare] if config.eval.compare else [])]:
         if path not in ("random", "solver"):
-            played |= _measure(config, spec, path)
+            played |= _measure(config, spec, path, lambda text: console.print(text, markup=False))
     names = list(played)
     if len(names) == 4:
         pairs = [(names[0], names[2]), (names[1], names[3])]

@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ragen_lite.batch import Batch, Sample, collate, plan, to_device
-from ragen_lite.loss import LossInputs
+from ragen_lite.loss import LossInputs, k3
 
 CHUNK = 2**24  # logits held at once; times 4 bytes, times about 4 copies in the backward pass
 
+Score = Callable[[Sequence[Sample]], list[NDArray[np.float64]]]
 Loss = Callable[[LossInputs], tuple[Tensor, dict[str, Tensor]]]
 
 
@@ -106,6 +108,29 @@ def casting(model: Any, autocast: bool) -> Callable[[], contextlib.AbstractConte
     return (lambda: torch.autocast(device, torch.bfloat16)) if autocast else contextlib.nullcontext
 
 
+def scorer(
+    model: Any,
+    temperature: float,
+    cast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+    microbatch_tokens: int = 16_384,
+) -> Score:
+    """A function that gives the model's log-probs of each sample's trained tokens, without a gradient."""
+    parameter = next(model.parameters())
+
+    def score(samples: Sequence[Sample]) -> list[NDArray[np.float64]]:
+        found: list[NDArray[np.float64]] = [np.zeros(0)] * len(samples)
+        for part in plan([len(s.token_ids) for s in samples], microbatch_tokens):
+            batch = to_device(collate(samples, [1.0] * len(samples), part, 0, parameter.dtype), parameter.device)
+            with torch.no_grad(), cast():
+                logprobs, _ = token_logprobs(model, batch, temperature, entropy_grad=False)
+            ends = np.cumsum([int(samples[i].trained.sum()) for i in part])
+            for i, values in zip(part, np.split(logprobs.double().cpu().numpy(), ends[:-1]), strict=True):
+                found[i] = values
+        return found
+
+    return score
+
+
 class Learner:
     """Owns the model being trained and its optimiser.
 
@@ -119,7 +144,9 @@ class Learner:
         self.model, self.optim, self.temperature, self.reference = model, optim, temperature, reference
         self.device = next(model.parameters()).device
         self.cast = casting(model, autocast)
+        self.score = scorer(model, temperature, self.cast, optim.microbatch_tokens)
         self.steps = 0
+        self.version = 0  # the iteration whose weights these are
         self.skipped = self._skipped_in_a_row = 0
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=optim.lr, betas=(0.9, 0.95), weight_decay=optim.weight_decay, fused=True
@@ -154,7 +181,9 @@ class Learner:
             value.backward()  # type: ignore[no-untyped-call]
             for name, metric in {"train/loss": value.detach(), **metrics}.items():
                 totals[name] = totals.get(name, 0.0) + float(metric)
-            gaps.append((logprobs.detach() - behaviour).abs().max())
+            gap = logprobs.detach().to(dtype) - behaviour
+            gaps.append(gap.abs().max())
+            totals["train/mismatch_kl"] = totals.get("train/mismatch_kl", 0.0) + float(k3(gap).sum()) / trained
             tokens, padding = tokens + batch.tokens, padding + batch.padding
         totals["train/padding"] = padding / max(1, tokens + padding)
         totals["train/logprob_gap"] = float(torch.stack(gaps).max())

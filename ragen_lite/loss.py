@@ -98,6 +98,31 @@ def everything(group: Group) -> bool:
 FILTERS: dict[str, Callable[[Group], bool]] = {"outcome": mixed_outcomes, "spread": any_spread, "none": everything}
 
 
+# ---- between engine and learner ----
+
+TRUNCATION = 2.0  # of the importance weights, as in their source
+
+
+def truncated_weights(learner: Array, engine: Array, level: str) -> Array:
+    """Truncated importance weights of one trajectory's tokens, (N,): min(learner / engine, 2), without a gradient.
+
+    ``token``: each token its own ratio. ``sequence``: all tokens the ratio of the whole trajectory. Multiplied with the
+    advantages they make up for an engine whose arithmetic is not the learner's; all 1 where the log-probs are equal,
+    and where no engine sampled (nan). Source: Yao et al. 2025, "Your efficient RL framework secretly brings you
+    off-policy RL training".
+
+    >>> truncated_weights(np.log([0.5, 0.9]), np.log([0.4, 0.3]), "token").round(3).tolist()
+    [1.25, 2.0]
+    >>> truncated_weights(np.log([0.5, 0.3]), np.log([0.4, 0.5]), "sequence").round(3).tolist()
+    [0.75, 0.75]
+    """
+    gap = np.nan_to_num(learner - engine, nan=0.0)
+    if level == "sequence":
+        gap = np.full_like(gap, gap.sum())
+    weights: Array = np.exp(np.minimum(gap, np.log(TRUNCATION)))
+    return weights
+
+
 # ---- loss: flat per-token tensors -> scalar and metrics ----
 
 
@@ -148,6 +173,11 @@ LOSSES: dict[str, Callable[[LossInputs, LossOptions], tuple[Tensor, dict[str, Te
 }
 
 
+def k3(gap: Tensor) -> Tensor:
+    """The k3 estimate of KL(p || q) from tokens of p, where ``gap`` is log q - log p; never below 0."""
+    return torch.expm1(gap) - gap
+
+
 def kl_estimate(kind: str, logprobs: Tensor, reference: Tensor) -> Tensor:
     """Per-token estimate of KL(policy || reference) from tokens of the policy: k1, k2 or k3."""
     gap = logprobs - reference
@@ -155,7 +185,7 @@ def kl_estimate(kind: str, logprobs: Tensor, reference: Tensor) -> Tensor:
         return gap
     if kind == "k2":
         return gap.square() / 2
-    return torch.exp(-gap) - 1 + gap
+    return k3(-gap)
 
 
 def policy_loss(name: str, x: LossInputs, options: LossOptions) -> tuple[Tensor, dict[str, Tensor]]:

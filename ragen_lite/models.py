@@ -27,8 +27,13 @@ class Policy:
     model: Any
     tokenizer: Any
     chat: Chat
-    autocast: bool
+    dtype: str  # of the arithmetic: float32, bfloat16 or float64
     max_model_len: int
+
+    @property
+    def autocast(self) -> bool:
+        """Whether the weights are float32 and the arithmetic is bfloat16."""
+        return self.dtype == "bfloat16"
 
 
 def load_policy(config: Config, path: str | Path | None = None) -> Policy:
@@ -44,23 +49,23 @@ def load_policy(config: Config, path: str | Path | None = None) -> Policy:
             f"model={name}: no model there ({folder}/config.json is missing); give a Hugging Face folder, a hub name "
             "such as Qwen/Qwen2.5-0.5B-Instruct, or tiny"
         )
-    device, dtype, autocast = arithmetic(config.model)
+    device, dtype, wanted = arithmetic(config.model)
     source = str(folder) if looks_local else name
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation="sdpa")
     except (OSError, ValueError, SafetensorError) as error:
         raise ConfigError(f"model={name} cannot be loaded: {str(error).splitlines()[0]}") from error
-    return _policy(config, name, model.to(device), tokenizer, autocast)
+    return _policy(config, name, model.to(device), tokenizer, wanted)
 
 
-def arithmetic(config: ModelConfig) -> tuple[torch.device, torch.dtype, bool]:
-    """Device, dtype of the weights, and whether bfloat16 autocast is on. Weights are never stored in 16 bits:
+def arithmetic(config: ModelConfig) -> tuple[torch.device, torch.dtype, str]:
+    """Device, dtype of the weights, and the arithmetic's by name. Weights are never stored in 16 bits:
     AdamW's small steps would be rounded away."""
     cuda = torch.cuda.is_available()
     wanted = config.dtype if config.dtype != "auto" else "bfloat16" if cuda else "float32"
     dtype = torch.float64 if wanted == "float64" else torch.float32
-    return torch.device("cuda" if cuda else "cpu"), dtype, wanted == "bfloat16"
+    return torch.device("cuda" if cuda else "cpu"), dtype, wanted
 
 
 def _scratch(config: Config, name: str) -> Policy:
@@ -71,13 +76,13 @@ def _scratch(config: Config, name: str) -> Policy:
             f"model.path={name}: give scratch, or scratch:HIDDENxLAYERSxHEADS such as scratch:96x4x3, with heads of an "
             "even size"
         )
-    device, dtype, autocast = arithmetic(config.model)
+    device, dtype, wanted = arithmetic(config.model)
     tokenizer = scratch.make_tokenizer()
     model = scratch.make_model(tokenizer, hidden=hidden, layers=layers, heads=heads, seed=config.seed)
-    return _policy(config, name, model.to(device, dtype), tokenizer, autocast)
+    return _policy(config, name, model.to(device, dtype), tokenizer, wanted)
 
 
-def _policy(config: Config, name: str, model: Any, tokenizer: Any, autocast: bool) -> Policy:
+def _policy(config: Config, name: str, model: Any, tokenizer: Any, dtype: str) -> Policy:
     try:
         chat = Chat(tokenizer)
     except ValueError as error:
@@ -88,4 +93,4 @@ def _policy(config: Config, name: str, model: Any, tokenizer: Any, autocast: boo
         raise ConfigError(f"engine.max_model_len={asked}: the model has {allowed} positions")
     if model.config.pad_token_id is None:
         model.config.pad_token_id = chat.end_id
-    return Policy(model.eval(), tokenizer, chat, autocast, asked or min(allowed, LONGEST))
+    return Policy(model.eval(), tokenizer, chat, dtype, asked or min(allowed, LONGEST))

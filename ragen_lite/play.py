@@ -10,7 +10,6 @@ from rich.console import Console
 from ragen_lite.agents.isolation import EnvSpec, checked
 from ragen_lite.agents.rollout import Rollout, Start, play_out
 from ragen_lite.agents.scripted import POLICIES
-from ragen_lite.agents.torch_engine import TorchEngine
 from ragen_lite.agents.trajectory import Sampling, Trajectory
 from ragen_lite.cli import command
 from ragen_lite.config import Config
@@ -69,7 +68,7 @@ def run(config: Config) -> None:
     if who in POLICIES:
         trajectory = play_out(spec.open(), spec.id, POLICIES[who], Start(config.seed, split))
     else:
-        trajectory = _watch(config, spec)
+        trajectory = _watch(config, spec, console)
     for turn in trajectory.turns:
         console.print(safe(turn.observation))
         console.print(safe(turn.reply), style="bold green")
@@ -77,11 +76,13 @@ def run(config: Config) -> None:
     console.print(f"{trajectory.outcome}, return {trajectory.reward:+.2f}")
 
 
-def _watch(config: Config, spec: EnvSpec) -> Trajectory:
+def _watch(config: Config, spec: EnvSpec, console: Console) -> Trajectory:
+    from ragen_lite import engines
     from ragen_lite.models import load_policy
 
+    engines.resolve(config, lambda text: console.print(text, style="dim", markup=False))
     policy = load_policy(config)
-    engine = TorchEngine(policy.model, policy.chat.stop_ids, policy.max_model_len, slots=1)
+    engine, _ = engines.ready(config, policy)
     rollout = Rollout(engine, policy.chat, spec, config.seed)
     sampling = Sampling(config.sample.temperature, config.sample.max_tokens)
     (trajectory,) = rollout.play([Start(config.seed, config.eval.split)], sampling)

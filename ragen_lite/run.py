@@ -12,6 +12,7 @@ rollout/format_errors       share of turns whose reply could not be read
 rollout/errors              trajectories whose environment failed (a count)
 rollout/kept_groups         share of groups that passed the filter
 rollout/tokens_per_second   tokens sampled a second
+rollout/prefix_hits         share of the tokens of earlier turns (in whole blocks) that vLLM's prefix cache still held
 eval/success                success on instances of the val split, sampled
 eval/success_low            lower end of its 95% Wilson interval
 eval/success_high           upper end
@@ -24,12 +25,15 @@ train/clip_fraction         weight of tokens whose ratio was clipped
 train/entropy               nats a token
 train/kl                    to the reference model, where there is one
 train/logprob_gap           largest |learner - engine| log-prob of the first optimiser step's tokens, before any update
+train/mismatch_kl           KL(engine || learner) of the same tokens (k3 estimate), nats a token
+train/correction            mean importance weight, with algo.correction
 train/padding               share of padding among the positions computed
 train/skipped               optimiser steps skipped for a loss or gradient that is no number (a count)
 train/lr                    learning rate
 time/rollout_s              seconds of sampling
 time/update_s               seconds of learning
-time/sync_s                 seconds of handing the weights to the engine
+sync/probe_gap              mean |learner - engine| log-prob of the canary's probe after the weights were handed over
+time/sync_s                 seconds of handing the weights to the engine and probing it
 ==========================  =========================================================================================
 """
 
@@ -58,7 +62,7 @@ def run_slug(config: Config, command: str) -> str:
 
 
 # What a run may go on with changed; all else is what the run is.
-_MAY_CHANGE = ("run.", "train.steps", "train.microbatch_tokens", "eval.", "engine.slots")
+_MAY_CHANGE = ("run.", "train.steps", "train.microbatch_tokens", "eval.", "engine.slots", "engine.options")
 
 
 class Run:

@@ -77,6 +77,7 @@ def make_model(
 ) -> PreTrainedModel:
     """A Qwen3 causal LM with random weights, drawn from ``seed`` alone."""
     config = Qwen3Config(
+        architectures=["Qwen3ForCausalLM"],
         vocab_size=-(-len(tokenizer) // 32) * 32,
         hidden_size=hidden,
         intermediate_size=3 * hidden,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ragen_lite import checkpoint
+from ragen_lite import checkpoint, engines
 from ragen_lite.agents.chat import Chat
 from ragen_lite.agents.isolation import EnvSpec
 from ragen_lite.agents.rollout import Start, play_out
@@ -109,16 +109,20 @@ def learn(parts: Parts, source: Source, step: int) -> dict[str, float]:
             raise ConfigError(f"a demonstration has {longest} tokens; the model takes {parts.policy.max_model_len}")
         weights = token_weights([int(s.trained.sum()) for s in samples], "token")
         metrics = parts.learner.step(samples, weights, negative_log_likelihood)
-    del metrics["train/logprob_gap"]  # there is no engine to differ from
+    parts.learner.version = step
+    for name in ("train/logprob_gap", "train/mismatch_kl"):  # there is no engine to differ from
+        del metrics[name]
     return metrics | {"time/rollout_s": drawn - began, "time/update_s": time.perf_counter() - drawn}
 
 
 def sft(config: Config) -> None:
     """Fit a policy to demonstrations. Raises ConfigError for input that cannot work."""
+    notes: list[str] = []
+    engines.resolve(config, notes.append)
     spec, policy = make_spec(config), load_policy(config)
     run = Run.open(config, "sft")
     with Display(config, run) as display:
-        for note in run.notes:
+        for note in (*notes, *run.notes):
             display.note(note)
         parts = build(config, policy, spec, run, display)
         parts.learner.temperature = 1.0  # cross-entropy; sample.temperature is for the evaluations
@@ -130,18 +134,23 @@ def sft(config: Config) -> None:
             display.note(farewell(run))
         finally:
             parts.rollout.close()
+            parts.rollout.engine.close()
 
 
 def _loop(parts: Parts, spec: EnvSpec, source: Source, stop: list[int]) -> None:
     config, run = parts.config, parts.run
     baseline = val_baselines(config, spec)
+    parts.rollout.engine.sleep()
     for step in range(run.start + 1, config.train.steps + 1):
         row: dict[str, Any] = {"step": step, **learn(parts, source, step)}
         last = step == config.train.steps
         if stop or last or step % config.run.save_every == 0:
             checkpoint.save(run.folder / "checkpoints", step, parts.learner, parts.policy.tokenizer)
         if not stop and (last or (config.eval.every and step % config.eval.every == 0)):
+            parts.rollout.engine.wake()
+            parts.sync(parts.rollout.engine, step)
             row |= eval_metrics(parts, baseline)
+            parts.rollout.engine.sleep()
         run.log(row)
         parts.display.step(row)
         if stop:

@@ -9,28 +9,38 @@ import hashlib
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
 
-from ragen_lite import checkpoint
+from ragen_lite import checkpoint, engines
+from ragen_lite.agents.engine import EngineFailure
 from ragen_lite.agents.isolation import EnvSpec
 from ragen_lite.agents.rollout import Rollout, Start, as_record, error_summary
-from ragen_lite.agents.torch_engine import TorchEngine
 from ragen_lite.agents.trajectory import Group, Outcome, Sampling, Trajectory
 from ragen_lite.batch import Sample
 from ragen_lite.cli import command
 from ragen_lite.config import AlgoConfig, Config, ConfigError
 from ragen_lite.display import Display
 from ragen_lite.evaluate import Evaluator, as_json, baselines, make_spec, scripted, summarise
-from ragen_lite.learner import Learner, Optim, casting
-from ragen_lite.loss import CREDITS, FILTERS, LossInputs, LossOptions, policy_loss, token_weights
+from ragen_lite.learner import Learner, Optim
+from ragen_lite.loss import (
+    CREDITS,
+    FILTERS,
+    Array,
+    LossInputs,
+    LossOptions,
+    policy_loss,
+    token_weights,
+    truncated_weights,
+)
 from ragen_lite.models import Policy, load_policy
 from ragen_lite.report import write_report
 from ragen_lite.run import Run
+from ragen_lite.sync import StaleWeights, WeightSync
 
 
 def val_instances(config: Config) -> int:
@@ -79,11 +89,36 @@ def to_samples(group: Group, algo: AlgoConfig) -> list[Sample]:
     return samples
 
 
+def correct(samples: Sequence[Sample], scores: Sequence[Array], level: str) -> tuple[list[Sample], dict[str, float]]:
+    """Samples whose ratio starts from the learner's own log-probs (``scores``, of the trained tokens), and whose
+    advantages carry truncated importance weights for the engine's difference; and the metrics of that difference."""
+    corrected, gaps, all_weights = [], [], []
+    for sample, learner in zip(samples, scores, strict=True):
+        engine = sample.behaviour[sample.trained]
+        weights = truncated_weights(learner, engine, level)
+        behaviour, advantages = sample.behaviour.copy(), sample.advantages.copy()
+        behaviour[sample.trained] = learner
+        advantages[sample.trained] *= weights
+        corrected.append(replace(sample, behaviour=behaviour, advantages=advantages))
+        gaps.append(np.nan_to_num(learner - engine, nan=0.0))
+        all_weights.append(weights)
+    gap = np.concatenate(gaps)
+    return corrected, {
+        "train/logprob_gap": float(np.abs(gap).max()),
+        "train/mismatch_kl": float((np.expm1(gap) - gap).mean()),
+        "train/correction": float(np.concatenate(all_weights).mean()),
+    }
+
+
 def update(learner: Learner, samples: Sequence[Sample], config: Config, step: int) -> dict[str, float]:
-    """All optimiser steps of one iteration; returns the mean of their metrics (the first one's log-prob gap)."""
+    """All optimiser steps of one iteration; returns the mean of their metrics (of the first one: the difference to the
+    engine)."""
     if not samples:
         return {}
     algo, train = config.algo, config.train
+    mismatch: dict[str, float] = {}
+    if algo.correction != "off":
+        samples, mismatch = correct(samples, learner.score(samples), algo.correction)
     options = LossOptions(algo.clip_low, algo.clip_high, algo.kl, algo.kl_coef, algo.entropy_coef)
 
     def loss(inputs: LossInputs) -> Any:
@@ -98,10 +133,8 @@ def update(learner: Learner, samples: Sequence[Sample], config: Config, step: in
             weights = token_weights(lengths, algo.aggregation, config.sample.max_tokens)
             metrics.append(learner.step(chosen, weights, loss))
     mean = {name: float(np.mean([m[name] for m in metrics])) for name in metrics[0]}
-    return mean | {
-        "train/logprob_gap": metrics[0]["train/logprob_gap"],
-        "train/skipped": sum(m["train/skipped"] for m in metrics),
-    }
+    first = {name: metrics[0][name] for name in ("train/logprob_gap", "train/mismatch_kl")}
+    return mean | first | mismatch | {"train/skipped": sum(m["train/skipped"] for m in metrics)}
 
 
 def rollout_metrics(trajectories: Sequence[Trajectory], kept: float, seconds: float) -> dict[str, float]:
@@ -128,13 +161,17 @@ class Parts:
     run: Run
     policy: Policy
     learner: Learner
+    sync: WeightSync
     rollout: Rollout
     evaluator: Evaluator
     display: Display
 
 
 def build(config: Config, policy: Policy, spec: EnvSpec, run: Run, display: Display) -> Parts:
-    """Learner, engine and rollout of a run; the weights of its checkpoint where it is resumed."""
+    """Learner, engine and rollout of a run; the weights of its checkpoint where it is resumed.
+
+    Raises StaleWeights where the engine does not take them.
+    """
     torch.manual_seed(config.seed)
     per_step = config.train.epochs * config.train.mini_batches
     optim = Optim(
@@ -153,10 +190,9 @@ def build(config: Config, policy: Policy, spec: EnvSpec, run: Run, display: Disp
     learner = Learner(policy.model, optim, config.sample.temperature, reference, policy.autocast)
     if run.checkpoint is not None:
         checkpoint.restore(run.checkpoint, learner)
-    cast = casting(policy.model, policy.autocast)
-    engine = TorchEngine(policy.model, policy.chat.stop_ids, policy.max_model_len, config.engine.slots, cast)
+    engine, sync = engines.ready(config, policy, lambda: learner.version, sleeping=True, note=display.note)
     rollout = Rollout(engine, policy.chat, spec, config.seed)
-    return Parts(config, run, policy, learner, rollout, Evaluator(rollout, config), display)
+    return Parts(config, run, policy, learner, sync, rollout, Evaluator(rollout, config), display)
 
 
 def nothing_kept(name: str, trajectories: Sequence[Trajectory]) -> str:
@@ -181,6 +217,7 @@ def iterate(parts: Parts, step: int, on_progress: Callable[[int, int], None]) ->
     sampled = time.perf_counter()
 
     engine = parts.rollout.engine
+    hits = engine.metrics()
     engine.sleep()
     groups = group_by_instance(trajectories)
     kept = [group for group in groups if FILTERS[config.algo.filter](group)]
@@ -188,10 +225,11 @@ def iterate(parts: Parts, step: int, on_progress: Callable[[int, int], None]) ->
     if not samples:
         parts.display.note(f"step {step}: {nothing_kept(config.algo.filter, trajectories)}")
     learnt = update(parts.learner, [sample for _, sample in samples], config, step)
+    parts.learner.version = step
     updated = time.perf_counter()
 
     engine.wake()
-    engine.load_weights(parts.learner.model.named_parameters(), step)
+    parts.sync(engine, step)
     synced = time.perf_counter()
 
     credit = {id(t): sample.advantages.tolist() for t, sample in samples}
@@ -199,8 +237,10 @@ def iterate(parts: Parts, step: int, on_progress: Callable[[int, int], None]) ->
     parts.display.show_trajectory(step, trajectories)
     return (
         rollout_metrics(trajectories, len(kept) / max(1, len(groups)), sampled - began)
+        | hits
         | learnt
         | {
+            "sync/probe_gap": parts.sync.gap,
             "time/rollout_s": sampled - began,
             "time/update_s": updated - sampled,
             "time/sync_s": synced - updated,
@@ -241,19 +281,26 @@ def val_baselines(config: Config, spec: EnvSpec) -> dict[str, float]:
 
 def train(config: Config) -> None:
     """Train a policy on a task. Raises ConfigError for input that cannot work."""
+    notes: list[str] = []
+    engines.resolve(config, notes.append)
     spec, policy = make_spec(config), load_policy(config)
     run = Run.open(config)
     with Display(config, run) as display:
-        for note in run.notes:
+        for note in (*notes, *run.notes):
             display.note(note)
+        display.status("making the engine")
         parts = build(config, policy, spec, run, display)
         stop = listen()
         try:
             _loop(parts, spec, stop)
         except Interrupted:
             display.note(farewell(run))
+        except (EngineFailure, StaleWeights):
+            display.note(farewell(run))
+            raise
         finally:
             parts.rollout.close()
+            parts.rollout.engine.close()
 
 
 def farewell(run: Run) -> str:
@@ -266,6 +313,7 @@ def farewell(run: Run) -> str:
 def _loop(parts: Parts, spec: EnvSpec, stop: list[int]) -> None:
     config, run, display = parts.config, parts.run, parts.display
     done = saved = run.start
+    learnt = parts.learner.steps  # at the end of step ``done``
 
     def on_progress(finished: int, tokens: int) -> None:
         display.rollout(finished, tokens)
@@ -274,7 +322,7 @@ def _loop(parts: Parts, spec: EnvSpec, stop: list[int]) -> None:
 
     def save() -> None:
         nonlocal saved
-        if done > saved:
+        if done > saved and parts.learner.steps == learnt:  # not in the middle of a step
             checkpoint.save(run.folder / "checkpoints", done, parts.learner, parts.policy.tokenizer)
             saved = done
 
@@ -288,7 +336,7 @@ def _loop(parts: Parts, spec: EnvSpec, stop: list[int]) -> None:
             run.log({"step": 0, **eval_metrics(parts, baseline)})
         for step in range(run.start + 1, config.train.steps + 1):
             row = {"step": step, **iterate(parts, step, on_progress)}
-            done = step
+            done, learnt = step, parts.learner.steps
             try:
                 if config.eval.every and step % config.eval.every == 0 and step < config.train.steps:
                     row |= eval_metrics(parts, baseline)
@@ -301,7 +349,7 @@ def _loop(parts: Parts, spec: EnvSpec, stop: list[int]) -> None:
                 raise Interrupted
         display.status("measuring the trained policy on the test split")
         run.write_json("after.json", measure(parts, "test", config.eval.instances))
-    except Interrupted:
+    except (Interrupted, EngineFailure, StaleWeights):
         save()
         write_report(run)
         raise

@@ -1,0 +1,80 @@
+"""Which engine a command generates with, and how it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from ragen_lite.agents.engine import Engine, Restarting
+from ragen_lite.agents.torch_engine import TorchEngine
+from ragen_lite.agents.vllm_engine import EngineUnavailable, VLLMEngine, installed
+from ragen_lite.config import Config, ConfigError
+from ragen_lite.learner import Score, casting, scorer
+from ragen_lite.models import Policy
+from ragen_lite.sync import WeightSync
+
+Note = Callable[[str], None]
+
+
+def choose(gpu: bool, vllm: str | None) -> tuple[str, str]:
+    """The engine of ``engine=auto`` and why: vLLM where it is installed (its version) and a GPU is there."""
+    if gpu and vllm:
+        return "vllm", f"there is a GPU and vLLM {vllm}"
+    return "torch", "there is no GPU" if not gpu else "vLLM is not installed (pip install 'ragen-lite[vllm]')"
+
+
+def resolve(config: Config, note: Note) -> None:
+    """Replace engine.name=auto by what it stands for here, and say so."""
+    if config.engine.name == "auto":
+        config.engine.name, why = choose(torch.cuda.is_available(), installed())
+        note(f"engine=auto takes {config.engine.name}: {why}")
+    if config.engine.name == "torch" and config.engine.options:
+        raise ConfigError("engine.options does nothing with engine=torch: it is for vllm's engine arguments")
+    if config.engine.name == "torch" and config.algo.correction != "off":
+        raise ConfigError(
+            f"algo.correction={config.algo.correction} does nothing with engine=torch, which samples with the "
+            "learner's own weights and arithmetic: take engine=vllm, or algo.correction=off"
+        )
+
+
+def make(config: Config, policy: Policy, sleeping: bool, note: Note) -> Engine:
+    """A bare engine for a policy. Raises ConfigError where it cannot be had."""
+    if config.engine.name == "torch":
+        cast = casting(policy.model, policy.autocast)
+        return TorchEngine(policy.model, policy.chat.stop_ids, policy.max_model_len, config.engine.slots, cast)
+    try:
+        return VLLMEngine(
+            policy.model.config,
+            policy.chat.stop_ids,
+            policy.max_model_len,
+            config.engine.slots,
+            policy.dtype,
+            config.engine.options,
+            sleeping,
+            note,
+        )
+    except EngineUnavailable as error:
+        raise ConfigError(str(error)) from error
+
+
+def ready(
+    config: Config,
+    policy: Policy,
+    version: Callable[[], int] = lambda: 0,
+    sleeping: bool = False,
+    note: Note = lambda text: None,
+) -> tuple[Engine, WeightSync]:
+    """An engine with the policy's weights, probed, which is built again once if it fails; and what syncs it.
+
+    ``version`` tells which step's weights the policy has.
+    """
+    score: Score = scorer(policy.model, config.sample.temperature, casting(policy.model, policy.autocast))
+    sync = WeightSync(policy.model, score, policy.tokenizer, policy.dtype, config.sample.temperature)
+
+    def build() -> Engine:
+        engine = make(config, policy, sleeping, note)
+        sync(engine, version())
+        return engine
+
+    return Restarting(build, note), sync
