@@ -32,7 +32,7 @@ train/skipped               optimiser steps skipped for a loss or gradient that 
 train/lr                    learning rate
 time/rollout_s              seconds of sampling
 time/update_s               seconds of learning
-sync/probe_gap              mean |learner - engine| log-prob of the canary's probe after the weights were handed over
+train/probe_gap             mean |learner - engine| log-prob of the canary's probe after the weights were handed over
 time/sync_s                 seconds of handing the weights to the engine and probing it
 ==========================  =========================================================================================
 """

@@ -240,7 +240,7 @@ def iterate(parts: Parts, step: int, on_progress: Callable[[int, int], None]) ->
         | hits
         | learnt
         | {
-            "sync/probe_gap": parts.sync.gap,
+            "train/probe_gap": parts.sync.gap,
             "time/rollout_s": sampled - began,
             "time/update_s": updated - sampled,
             "time/sync_s": synced - updated,

@@ -62,7 +62,7 @@ def test_every_shipped_choice_is_a_whole_configuration(option: str) -> None:
         ("train.groups=1000000000000", "more than a million trajectories"),
         ("train.mini_batches=1000", "more than the 160 trajectories"),
         ("sample.temperature=0", "greedy replies of a group are all the same"),
-        ("engine.name=sglang", "choose one of torch"),
+        ("engine.name=sglang", "choose one of auto, torch, vllm"),
         ("train.steps=[1", "train.steps="),
     ],
 )
