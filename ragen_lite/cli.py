@@ -149,11 +149,12 @@ def command(name: str, purpose: str, run: Callable[[Config], None]) -> None:
 
 def _expected() -> tuple[type[Exception], ...]:
     from ragen_lite.agents.engine import EngineFailure
+    from ragen_lite.agents.openai_engine import ServerRefused
     from ragen_lite.agents.rollout import PromptTooLong
     from ragen_lite.learner import NotFinite
     from ragen_lite.sync import StaleWeights
 
-    return ConfigError, PromptTooLong, NotFinite, EngineFailure, StaleWeights
+    return ConfigError, PromptTooLong, NotFinite, EngineFailure, StaleWeights, ServerRefused
 
 
 def _hydra(arguments: list[str], run: Callable[[Config], None]) -> None:

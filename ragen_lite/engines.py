@@ -43,6 +43,8 @@ def make(config: Config, policy: Policy, sleeping: bool, note: Note) -> Engine:
     if config.engine.name == "torch":
         cast = casting(policy.model, policy.autocast)
         return TorchEngine(policy.model, policy.chat.stop_ids, policy.max_model_len, config.engine.slots, cast)
+    if policy.dtype == "float64":
+        raise ConfigError("model.dtype=float64: vLLM has no float64; take engine=torch, or float32")
     try:
         return VLLMEngine(
             policy.model.config,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from ragen_lite.agents.isolation import EnvSpec
+from ragen_lite.agents.openai_engine import OpenAIRollout
 from ragen_lite.agents.rollout import Rollout, Start, error_summary, play_out
 from ragen_lite.agents.scripted import POLICIES
 from ragen_lite.agents.trajectory import Outcome, Sampling, Trajectory
@@ -79,7 +82,7 @@ def summarise(trajectories: Sequence[Trajectory]) -> Summary:
     turns = [turn for t in trajectories for turn in t.turns]
     known = [total for t in trajectories if (total := total_regret(t)) is not None]
     finite = [r for r in known if math.isfinite(r)]
-    lengths = [turn.stop - turn.start for turn in turns if turn.stop > turn.start]
+    lengths = [n for turn in turns if (n := turn.stop - turn.start or turn.info.get("reply_tokens", 0))]
     return Summary(
         len(trajectories),
         wins / max(1, len(trajectories)),
@@ -142,9 +145,9 @@ def make_spec(config: Config) -> EnvSpec:
 
 
 class Evaluator:
-    """Measures an engine's policy on held-out instances of a task, sampled and greedy."""
+    """Measures a policy on held-out instances of a task, sampled and greedy."""
 
-    def __init__(self, rollout: Rollout, config: Config) -> None:
+    def __init__(self, rollout: Rollout | OpenAIRollout, config: Config) -> None:
         self.rollout, self.config = rollout, config
         self.on_progress: Callable[[int, int], None] = lambda finished, tokens: None
 
@@ -198,17 +201,32 @@ def paired(name: str, first: Sequence[Trajectory], other: str, second: Sequence[
     )
 
 
-def _measure(config: Config, spec: EnvSpec, path: str, note: Callable[[str], None]) -> dict[str, list[Trajectory]]:
-    from ragen_lite import engines
-    from ragen_lite.models import load_policy
+def server(config: Config, spec: EnvSpec, path: str) -> OpenAIRollout:
+    """The policy behind ``openai:NAME@URL``. Raises ConfigError for what it cannot be told."""
+    for name, value in config.engine.options.items():
+        known = name in ("concurrency", "budget", "retries", "timeout")
+        if not known or not isinstance(value, (int, float)) or value < (name != "retries"):
+            raise ConfigError(
+                f"engine.options.{name}={value}: model=openai takes concurrency (requests at once), budget (tokens), "
+                "retries and timeout (seconds), numbers of 1 or more (retries: 0)"
+            )
+    if config.engine.name != "auto":
+        raise ConfigError(f"engine={config.engine.name} does nothing with model={path}: the server is the engine")
+    return OpenAIRollout(spec, path, **config.engine.options)
 
-    engines.resolve(config, note)
-    policy = load_policy(config, path)
-    engine, _ = engines.ready(config, policy, note=note)
-    rollout = Rollout(engine, policy.chat, spec, config.seed)
-    played = Evaluator(rollout, config).both(config.eval.split, config.eval.instances)
-    rollout.close()
-    engine.close()
+
+def _measure(config: Config, spec: EnvSpec, path: str, note: Callable[[str], None]) -> dict[str, list[Trajectory]]:
+    if path.startswith("openai:"):
+        player = server(config, spec, path)
+        with watched(config) as on_progress:
+            evaluator = Evaluator(player, config)
+            evaluator.on_progress = on_progress
+            played = evaluator.both(config.eval.split, config.eval.instances)
+        player.close()
+        note(f"{player.name} at {player.url}: {player.account}")
+        path = player.name
+    else:
+        played = _measure_model(config, spec, path, note)
     short = path if len(path) < 20 else "..." + path[-16:]
     return {f"{short} {kind}": trajectories for kind, trajectories in played.items()}
 
@@ -244,6 +262,45 @@ def run(config: Config) -> None:
         console.print(paired(a, played[a], b, played[b]), markup=False)
     if failures := error_summary([t for ts in played.values() for t in ts]):
         console.print(f"failed environments: {failures}", markup=False)
+
+
+def _measure_model(
+    config: Config, spec: EnvSpec, path: str, note: Callable[[str], None]
+) -> dict[str, list[Trajectory]]:
+    from ragen_lite import engines
+    from ragen_lite.models import load_policy
+
+    own = copy.deepcopy(config)
+    engines.resolve(own, note)
+    policy = load_policy(own, path)
+    engine, _ = engines.ready(own, policy, note=note)
+    rollout = Rollout(engine, policy.chat, spec, own.seed)
+    evaluator = Evaluator(rollout, own)
+    with watched(own) as on_progress:
+        evaluator.on_progress = on_progress
+        played = evaluator.both(own.eval.split, own.eval.instances)
+    rollout.close()
+    engine.close()
+    return played
+
+
+@contextlib.contextmanager
+def watched(config: Config) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar over an evaluation's two passes, sampled and greedy, on a terminal."""
+    from rich.progress import Progress
+
+    with Progress(transient=True) as progress:
+        total = 2 * config.eval.instances
+        task = progress.add_task("playing", total=total)
+        passed = [0, 0]  # trajectories of the first pass; of the present one
+
+        def on_progress(finished: int, tokens: int) -> None:
+            if finished < passed[1]:
+                passed[0] += config.eval.instances
+            passed[1] = finished
+            progress.update(task, completed=passed[0] + finished)
+
+        yield on_progress
 
 
 def as_json(summary: Summary) -> dict[str, Any]:

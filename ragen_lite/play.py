@@ -15,7 +15,7 @@ from ragen_lite.cli import command
 from ragen_lite.config import Config
 from ragen_lite.display import safe
 from ragen_lite.envs.dialogue import Dialogue
-from ragen_lite.evaluate import make_spec
+from ragen_lite.evaluate import make_spec, server
 
 Ask = Callable[[str], str]
 
@@ -80,12 +80,15 @@ def _watch(config: Config, spec: EnvSpec, console: Console) -> Trajectory:
     from ragen_lite import engines
     from ragen_lite.models import load_policy
 
+    starts = [Start(config.seed, config.eval.split)]
+    sampling = Sampling(config.sample.temperature, config.sample.max_tokens)
+    if config.model.path.startswith("openai:"):
+        return server(config, spec, config.model.path).play(starts, sampling)[0]
     engines.resolve(config, lambda text: console.print(text, style="dim", markup=False))
     policy = load_policy(config)
     engine, _ = engines.ready(config, policy)
     rollout = Rollout(engine, policy.chat, spec, config.seed)
-    sampling = Sampling(config.sample.temperature, config.sample.max_tokens)
-    (trajectory,) = rollout.play([Start(config.seed, config.eval.split)], sampling)
+    (trajectory,) = rollout.play(starts, sampling)
     return trajectory
 
 

@@ -94,7 +94,11 @@ def test_a_run_leaves_what_it_promises(ten_steps: Path) -> None:
     rows = [json.loads(line) for line in (ten_steps / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(11))
     names = set(re.findall(r"\b(?:rollout|eval|train|time)/\w+", ragen_lite.run.__doc__ or ""))
-    assert set(rows[4]) - {"step"} <= names and names - set(rows[4]) == {"train/kl", "train/correction", "rollout/prefix_hits"}
+    assert set(rows[4]) - {"step"} <= names and names - set(rows[4]) == {
+        "train/kl",
+        "train/correction",
+        "rollout/prefix_hits",
+    }
     assert all(0 < row["train/logprob_gap"] < 2e-5 for row in rows[1:])
     assert sorted(p.name for p in (ten_steps / "checkpoints").iterdir()) == ["step-10", "step-8", "step-9"]
     record = json.loads(gzip.decompress((ten_steps / "trajectories" / "step-1.jsonl.gz").read_bytes()).splitlines()[0])

@@ -1,0 +1,203 @@
+"""Any OpenAI-compatible server as a policy, for evaluation: messages in, text out. The only file that imports openai.
+
+A server tells no token ids, so what it played cannot be trained on; the records have turns and no tokens.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from typing import Any
+
+from ragen_lite.agents.isolation import EnvFailure, EnvSpec
+from ragen_lite.agents.rollout import Start, outcome_of
+from ragen_lite.agents.trajectory import Outcome, Sampling, Trajectory, Turn
+
+FATAL = ("AuthenticationError", "PermissionDeniedError", "NotFoundError")  # every other request would fail alike
+
+
+class ServerRefused(ValueError):
+    """The server cannot be used at all: unreachable, without this model, or not for us."""
+
+
+class _RequestFailed(RuntimeError):
+    """One request was given up."""
+
+
+@dataclass(slots=True)
+class Account:
+    """What was asked of a server and what came of it."""
+
+    requests: int = 0
+    retries: int = 0
+    prompt_tokens: int = 0
+    reply_tokens: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.reply_tokens
+
+    def __str__(self) -> str:
+        failed = ", ".join(f"{n} x {why}" for why, n in self.failures.most_common()) or "none failed"
+        return (
+            f"{self.requests} requests answered after {self.retries} retries, {self.prompt_tokens:,} prompt and "
+            f"{self.reply_tokens:,} reply tokens; {failed}"
+        )
+
+
+def parse(model: str) -> tuple[str, str]:
+    """Name and address from ``openai:NAME@URL``. Raises ServerRefused.
+
+    >>> parse("openai:Qwen/Qwen3-8B@http://127.0.0.1:8000/v1")
+    ('Qwen/Qwen3-8B', 'http://127.0.0.1:8000/v1')
+    """
+    match = re.fullmatch(r"openai:(.+)@(https?://\S+)", model)
+    if match is None:
+        raise ServerRefused(f"model={model}: give openai:NAME@URL, such as openai:my-model@http://127.0.0.1:8000/v1")
+    return match[1], match[2]
+
+
+class OpenAIRollout:
+    """Plays trajectories of one task with a server's chat completions, many at once.
+
+    Args:
+        spec: the task.
+        model: ``openai:NAME@URL``; the key is read from OPENAI_API_KEY.
+        concurrency: requests at once.
+        budget: tokens, prompts and replies as the server counts them, after which no request is sent; None: no limit.
+        retries: of a request that timed out, was refused for its rate or failed within the server, with back-off.
+        timeout: seconds a request may take.
+
+    Raises ServerRefused where the address is none or the openai package is not installed.
+    """
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        model: str,
+        concurrency: int = 16,
+        budget: int | None = None,
+        retries: int = 5,
+        timeout: float = 120.0,
+    ) -> None:
+        self.name, self.url = parse(model)
+        try:
+            import openai
+        except ImportError as error:
+            raise ServerRefused(f"model={model}: pip install 'ragen-lite[openai]'") from error
+        key = os.environ.get("OPENAI_API_KEY", "none")
+        self._client = openai.OpenAI(api_key=key, base_url=self.url, max_retries=retries, timeout=timeout)
+        self._errors = openai.APIError
+        self.spec, self.concurrency, self.budget = spec, concurrency, budget
+        self.account = Account()
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+
+    def play(
+        self,
+        starts: Sequence[Start],
+        sampling: Sampling,
+        on_progress: Callable[[int, int], None] = lambda finished, tokens: None,
+    ) -> list[Trajectory]:
+        """Play every start to its end; returns the trajectories in the order of ``starts``.
+
+        A failed request or environment and a spent budget end their own trajectory with ``Outcome.ERROR``; what was
+        played before stays in it. Raises ServerRefused where no request can succeed.
+        """
+        pool = ThreadPoolExecutor(min(self.concurrency, len(starts)))
+        try:
+            futures = {pool.submit(self._play, start, sampling): i for i, start in enumerate(starts)}
+            done: dict[int, Trajectory] = {}
+            for future in as_completed(futures):
+                done[futures[future]] = future.result()
+                on_progress(len(done), self.account.reply_tokens)
+            return [done[i] for i in range(len(starts))]
+        finally:
+            self._ended.set()  # threads under way stop before their next request
+            pool.shutdown(cancel_futures=True)
+            self._ended.clear()
+
+    def _play(self, start: Start, sampling: Sampling) -> Trajectory:
+        env = self.spec.open()
+        turns: list[Turn] = []
+
+        def finish(outcome: Outcome, error: str | None = None) -> Trajectory:
+            who = (self.spec.id, start.seed, start.group, start.member)
+            return Trajectory(*who, (), (), (), tuple(turns), outcome, error)
+
+        try:
+            env.send("reset", seed=start.seed, options={"split": start.split, "member": start.member})
+            observation = env.take()[0]
+            messages = [{"role": "system", "content": env.system}]
+            while True:
+                messages.append({"role": "user", "content": observation})
+                reply, tokens = self._ask(messages, sampling)
+                messages.append({"role": "assistant", "content": reply})
+                env.send("step", action=reply)
+                shown = observation
+                observation, reward, terminated, truncated, info = env.take()
+                turns.append(Turn(shown, reply, 0, 0, reward, {**info, "reply_tokens": tokens}))
+                if terminated or truncated:
+                    return finish(outcome_of(info, terminated))
+        except EnvFailure as failure:
+            return finish(Outcome.ERROR, str(failure))
+        except _RequestFailed as failure:
+            if str(failure) == "the context is full" and turns:
+                return finish(Outcome.OUT_OF_TOKENS)
+            return finish(Outcome.ERROR, str(failure))
+        finally:
+            env.close()
+
+    def _ask(self, messages: list[dict[str, str]], sampling: Sampling) -> tuple[str, int]:
+        """One reply and its length in tokens. Raises _RequestFailed, ServerRefused."""
+        if self._ended.is_set():
+            raise _RequestFailed("the evaluation was ended")
+        with self._lock:
+            if self.budget is not None and self.account.tokens >= self.budget:
+                raise self._failed(f"the budget of {self.budget:,} tokens is spent")
+        try:
+            answer = self._client.chat.completions.with_raw_response.create(
+                model=self.name,
+                messages=messages,  # type: ignore[arg-type]
+                temperature=sampling.temperature,
+                max_tokens=sampling.max_tokens,
+            )
+            completion = answer.parse()
+            reply = completion.choices[0].message.content or ""
+        except self._errors as error:
+            raise self._why(error) from error
+        except (IndexError, AttributeError, TypeError, ValueError) as error:
+            raise self._failed("an answer that is no chat completion") from error
+        used: Any = completion.usage
+        with self._lock:
+            self.account.requests += 1
+            self.account.retries += answer.retries_taken
+            self.account.prompt_tokens += used.prompt_tokens if used else 0
+            self.account.reply_tokens += used.completion_tokens if used else 0
+        return reply, used.completion_tokens if used else 0
+
+    def _why(self, error: Any) -> Exception:
+        """What a failed request means: for all of them, or for this one."""
+        name, text = type(error).__name__, " ".join(str(error).split())[:200]
+        if name in FATAL:
+            return ServerRefused(f"{self.url} refuses model {self.name}: {name}: {text}")
+        with self._lock:
+            if name == "APIConnectionError" and not self.account.requests:
+                return ServerRefused(f"no server answers at {self.url}: {text}")
+            if getattr(error, "code", None) == "context_length_exceeded" or "maximum context length" in text:
+                return self._failed("the context is full")
+            return self._failed(f"{name}: {text}")
+
+    def _failed(self, why: str) -> _RequestFailed:
+        self.account.failures[why] += 1
+        return _RequestFailed(why)
+
+    def close(self) -> None:
+        """End the connections."""
+        self._client.close()
