@@ -1,0 +1,177 @@
+"""Any OpenAI-compatible server: what is sent, and what its failures become. The server here is ours, over loopback."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ragen_lite.agents.isolation import EnvSpec
+from ragen_lite.agents.openai_engine import OpenAIRollout, ServerRefused, parse
+from ragen_lite.agents.rollout import Start
+from ragen_lite.agents.trajectory import Outcome, Sampling
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
+SOKOBAN = EnvSpec("ragen_lite/Sokoban-v0")
+REPLY = "<think></think><answer>Up</answer>"
+
+
+class Server(ThreadingHTTPServer):
+    """Answers each request by the next of ``script``: a status, or None for a completion; then by completions."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.script: list[int | str | None] = []
+        self.requests: list[dict[str, Any]] = []
+        self.under_way = self.most = 0
+        self.lock = threading.Lock()
+
+    @property
+    def model(self) -> str:
+        return f"openai:some/model@http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+class Answer(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.requests.append(body)
+            answer = self.server.script.pop(0) if self.server.script else None
+            self.server.under_way += 1
+            self.server.most = max(self.server.most, self.server.under_way)
+        threading.Event().wait(0.005)
+        with self.server.lock:
+            self.server.under_way -= 1
+        if isinstance(answer, int):
+            what = {400: "This model's maximum context length is 64 tokens", 404: "The model does not exist"}
+            self.send(answer, {"error": {"message": what.get(answer, "no"), "code": answer}})
+        elif isinstance(answer, str):
+            self.send(200, {"surprise": answer})
+        else:
+            message = {"role": "assistant", "content": REPLY}
+            choice = {"index": 0, "finish_reason": "stop", "message": message}
+            usage = {"prompt_tokens": 50, "completion_tokens": 7, "total_tokens": 57}
+            head = {"id": "1", "object": "chat.completion", "created": 1, "model": "some/model"}
+            self.send(200, {**head, "choices": [choice], "usage": usage})
+
+    def send(self, status: int, body: dict[str, Any]) -> None:
+        text = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.send_header("retry-after-ms", "1")
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *args: Any) -> None: ...
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def starts(n: int) -> list[Start]:
+    return [Start(seed, group=seed) for seed in range(n)]
+
+
+def test_the_conversation_is_sent_as_messages(server: Server) -> None:
+    player = OpenAIRollout(SOKOBAN, server.model, concurrency=1)
+    (played,) = player.play(starts(1), Sampling(0.5, 33))
+    assert [t.reply for t in played.turns] == [REPLY] * len(played.turns) and len(played.turns) == 5
+    assert played.outcome is Outcome.OUT_OF_TURNS and played.token_ids == ()
+    second = server.requests[1]
+    assert (second["model"], second["temperature"], second["max_tokens"]) == ("some/model", 0.5, 33)
+    assert [m["role"] for m in second["messages"]] == ["system", "user", "assistant", "user"]
+    assert second["messages"][1]["content"] == played.turns[0].observation.strip() or "Turn 1" in str(second)
+    assert second["messages"][2]["content"] == REPLY
+    account = player.account
+    assert (account.requests, account.retries, account.prompt_tokens, account.reply_tokens) == (5, 0, 250, 35)
+    assert "5 requests answered after 0 retries, 250 prompt and 35 reply tokens; none failed" in str(account)
+
+
+def test_many_at_once_in_the_order_of_the_starts(server: Server) -> None:
+    seen: list[int] = []
+    player = OpenAIRollout(SOKOBAN, server.model, concurrency=4)
+    played = player.play(starts(12), Sampling(1.0, 9), lambda finished, tokens: seen.append(finished))
+    assert [t.seed for t in played] == list(range(12)) and seen == list(range(1, 13))
+    assert 2 <= server.most <= 4
+
+
+def test_what_may_pass_is_tried_again_and_counted(server: Server) -> None:
+    server.script = [429, 500, 503, None]
+    player = OpenAIRollout(SOKOBAN, server.model, concurrency=1)
+    (played,) = player.play(starts(1), Sampling(1.0, 9))
+    assert played.error is None and player.account.retries == 3
+
+
+def test_what_does_not_pass_ends_one_trajectory_and_keeps_its_turns(server: Server) -> None:
+    server.script = [None, None, 500, 500, 500]
+    player = OpenAIRollout(SOKOBAN, server.model, concurrency=1, retries=2)
+    first, second = player.play(starts(2), Sampling(1.0, 9))
+    assert first.outcome is Outcome.ERROR and "InternalServerError" in str(first.error) and len(first.turns) == 2
+    assert second.outcome is Outcome.OUT_OF_TURNS
+    assert "1 x InternalServerError" in str(player.account)
+
+
+def test_answers_that_are_none_and_full_contexts(server: Server) -> None:
+    server.script = ["surprise"]
+    player = OpenAIRollout(SOKOBAN, server.model, concurrency=1)
+    (played,) = player.play(starts(1), Sampling(1.0, 9))
+    assert played.outcome is Outcome.ERROR and "no chat completion" in str(played.error)
+    server.script = [None, 400]
+    (played,) = player.play(starts(1), Sampling(1.0, 9))
+    assert played.outcome is Outcome.OUT_OF_TOKENS and len(played.turns) == 1
+
+
+def test_a_budget_is_not_passed_by_more_than_what_is_under_way(server: Server) -> None:
+    player = OpenAIRollout(SOKOBAN, server.model, concurrency=3, budget=57 * 7)
+    player.play(starts(6), Sampling(1.0, 9))
+    assert 57 * 7 <= player.account.tokens <= 57 * 9
+    server.requests.clear()
+    player = OpenAIRollout(SOKOBAN, server.model, concurrency=1, budget=57 * 7)
+    played = player.play(starts(6), Sampling(1.0, 9))
+    assert len(server.requests) == 7 and player.account.tokens == 57 * 7
+    spent = [t for t in played if t.outcome is Outcome.ERROR]
+    assert len(spent) == 5 and all("the budget of 399 tokens is spent" in str(t.error) for t in spent)
+    assert sum(len(t.turns) for t in played) == len(server.requests)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_server_that_refuses_everything_stops_the_evaluation(server: Server, status: int) -> None:
+    server.script = [status] * 50
+    player = OpenAIRollout(SOKOBAN, server.model, concurrency=2)
+    with pytest.raises(ServerRefused, match="refuses model some/model"):
+        player.play(starts(40), Sampling(1.0, 9))
+    assert len(server.requests) <= 6
+
+
+def test_no_server() -> None:
+    player = OpenAIRollout(SOKOBAN, "openai:m@http://127.0.0.1:9/v1", retries=0)
+    with pytest.raises(ServerRefused, match="no server answers at http://127.0.0.1:9/v1"):
+        player.play(starts(2), Sampling(1.0, 9))
+
+
+@pytest.mark.parametrize("model", ["openai:m", "openai:@http://x/v1", "openai:m@ftp://x", "openai:m@http://a b"])
+def test_addresses_that_are_none(model: str) -> None:
+    with pytest.raises(ServerRefused, match="give openai:NAME@URL"):
+        parse(model)
+
+
+def test_an_environment_that_fails_is_an_error_as_everywhere(server: Server) -> None:
+    spec = EnvSpec("envs_for_tests:ragen_lite_tests/Guess-v0", {"fault": "reset"})
+    played = OpenAIRollout(spec, server.model, concurrency=2).play(starts(4), Sampling(1.0, 9))
+    assert any(t.outcome is Outcome.ERROR and "no level today" in str(t.error) for t in played)

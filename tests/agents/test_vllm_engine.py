@@ -1,0 +1,90 @@
+"""What of the vLLM engine can be seen without vLLM: the door, the versions, the order of a sleep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from ragen_lite.agents import vllm_engine
+from ragen_lite.agents.engine import EngineFailure
+from ragen_lite.agents.vllm_engine import EngineUnavailable, VLLMEngine, import_vllm
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        (None, r"vLLM is not installed; pip install 'ragen-lite\[vllm\]', or engine=torch"),
+        ("0.31.2", r"vLLM 0.31.2 is installed; 0.32 up to, not including, 0.34"),
+        ("0.34.0", "pip install 'vllm>=0.32,<0.34', or engine=torch"),
+        ("1.0.0+cpu", "vLLM 1.0.0"),
+    ],
+)
+def test_a_version_that_is_not_known_is_refused(
+    version: str | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm_engine, "installed", lambda: version)
+    with pytest.raises(EngineUnavailable, match=message):
+        import_vllm()
+
+
+class Recorder:
+    """Stands for vLLM's engine on a GPU, and writes down what it was told."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def sleep(self, level: int) -> None:
+        self.calls.append(("sleep", level))
+
+    def wake_up(self, tags: list[str]) -> None:
+        self.calls.append(("wake", *tags))
+
+    def collective_rpc(self, method: str, kwargs: dict[str, Any]) -> None:
+        self.calls.append((method, [(name, tensor.device.type) for name, tensor in kwargs["weights_iterator"]]))
+
+    def reset_prefix_cache(self) -> bool:
+        self.calls.append("reset")
+        return True
+
+
+def on_a_gpu(tensor_parallel: int = 1) -> VLLMEngine:
+    engine = VLLMEngine.__new__(VLLMEngine)
+    engine.llm, engine._cpu, engine._sleeping, engine._asleep, engine._said = Recorder(), False, True, False, False
+    engine._under_way, engine._known, engine._names, engine._tensor_parallel = set(), {}, None, tensor_parallel
+    return engine
+
+
+def test_the_order_of_a_sleep() -> None:
+    """Weights' memory, weights, then the cache's memory: at no time are learner, weights and cache all in memory."""
+    engine = on_a_gpu()
+    weights = [("model.norm.weight", torch.zeros(2)), ("model.embed_tokens.weight", torch.zeros(2))]
+    for _ in range(2):
+        engine.sleep()
+        engine.wake()
+        engine.load_weights(weights, 7)
+    once = [
+        ("sleep", 2),
+        ("wake", "weights"),
+        ("reload_weights", [("model.norm.weight", "cpu"), ("model.embed_tokens.weight", "cpu")]),
+        ("wake", "kv_cache"),
+        "reset",
+    ]
+    assert engine.llm.calls == once * 2 and engine.version == 7
+
+
+def test_tensors_that_came_before_must_come_again() -> None:
+    engine = on_a_gpu()
+    engine.load_weights([("a", torch.zeros(2)), ("b", torch.zeros(2))], 1)
+    with pytest.raises(EngineFailure, match="1 of 2 tensors are missing, such as b"):
+        engine.load_weights([("a", torch.zeros(2))], 2)
+    assert engine.version == 1
+
+
+def test_without_sleeping_nothing_is_dropped() -> None:
+    engine = on_a_gpu()
+    engine._sleeping = False
+    engine.sleep()
+    engine.wake()
+    assert engine.llm.calls == []
