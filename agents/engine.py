@@ -90,7 +90,7 @@ class Restarting:
         self._build, self._note = build, note
         self._engine = build()
         self._under_way: dict[int, Request] = {}
-        self._first: EngineFailure | None = None
+        self._first: str | None = None
 
     @property
     def max_model_len(self) -> int:
@@ -105,28 +105,32 @@ class Restarting:
         self._under_way[request.id] = request
 
     def step(self) -> list[tuple[int, Completion]]:
-        """See Engine. Raises EngineFailure at the second failure."""
+        """See Engine. Raises EngineFailure at the second failure, or where the engine cannot be built again."""
         try:
             finished = self._engine.step()
-        except EngineFailure as failure:
-            self._restart(failure)
-            return []
-        for id, _ in finished:
-            del self._under_way[id]
-        return finished
+        except EngineFailure as error:
+            if self._first is not None:
+                raise EngineFailure(
+                    f"the engine failed a second time: {error} (the first time: {self._first})"
+                ) from error
+            self._first = str(error)  # no more than its text: a traceback would hold the failed engine in memory
+        else:
+            for id, _ in finished:
+                del self._under_way[id]
+            return finished
+        self._restart(self._first)
+        return []
 
-    def _restart(self, failure: EngineFailure) -> None:
-        if self._first is not None:
-            raise EngineFailure(
-                f"the engine failed a second time: {failure} (the first time: {self._first})"
-            ) from failure
-        self._first = failure
+    def _restart(self, failure: str) -> None:
         self._note(
             f"the engine failed: {failure}; it is built again from the learner's weights, and the "
             f"{len(self._under_way)} replies under way are sampled again"
         )
-        self._engine.close()
-        self._engine = self._build()
+        try:
+            self._engine.close()
+            self._engine = self._build()
+        except Exception as error:  # whatever a broken device makes of it
+            raise EngineFailure(f"the engine failed: {failure}; it cannot be built again: {error}") from error
         for request in self._under_way.values():
             self._engine.submit(request)
 

@@ -57,6 +57,7 @@ def import_vllm() -> Any:
         )
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine in this process: tensors are handed over, not sent
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # nobody's training is reported anywhere unasked
     if not torch.cuda.is_available():
         os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # or it compiles a kernel that counts the ranks of log-probs
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # the learner shares these threads
@@ -243,7 +244,8 @@ class VLLMEngine:
         except Exception as error:
             raise EngineFailure(f"vLLM's reload of the weights: {type(error).__name__}: {error}") from error
         if self._asleep:
-            self.llm.wake_up(tags=["kv_cache"])
+            if self.llm.wake_up(tags=["kv_cache"]) is False:
+                raise EngineFailure("vLLM did not wake up")
             self._asleep = False
         if not self.llm.reset_prefix_cache():
             raise EngineFailure("vLLM did not reset its prefix cache, which holds keys and values of older weights")

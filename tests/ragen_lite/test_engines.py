@@ -95,6 +95,21 @@ def test_an_engine_is_built_again_once_and_the_trajectories_are_the_same(model: 
         rollout.play(starts, Sampling(1.0, 16))
 
 
+def test_an_engine_that_cannot_be_built_again_is_a_failure(model: Any, chat: Chat) -> None:
+    built: list[Failing] = []
+
+    def build() -> Failing:
+        if built:
+            raise RuntimeError("no memory for a second one")
+        built.append(Failing(model, chat.stop_ids, 800))
+        built[0].fail_at = 3
+        return built[0]
+
+    rollout = Rollout(Restarting(build, lambda text: None), chat, SOKOBAN, 3)
+    with pytest.raises(EngineFailure, match="the device went away; it cannot be built again: no memory"):
+        rollout.play([Start(0)], Sampling(1.0, 16))
+
+
 def test_running_out_of_memory_is_an_engine_failure(model: Any, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = TorchEngine(model, chat.stop_ids, 800)
 
