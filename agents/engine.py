@@ -91,6 +91,7 @@ class Restarting:
         self._engine = build()
         self._under_way: dict[int, Request] = {}
         self._first: str | None = None
+        self._restarts = 0  # since metrics was called
 
     @property
     def max_model_len(self) -> int:
@@ -118,6 +119,7 @@ class Restarting:
             for id, _ in finished:
                 del self._under_way[id]
             return finished
+        self._restarts += 1
         self._restart(self._first)
         return []
 
@@ -148,7 +150,8 @@ class Restarting:
         self._engine.wake()
 
     def metrics(self) -> dict[str, float]:
-        return self._engine.metrics()
+        restarts, self._restarts = self._restarts, 0
+        return self._engine.metrics() | ({"rollout/engine_restarts": float(restarts)} if restarts else {})
 
     def close(self) -> None:
         self._engine.close()

@@ -13,6 +13,7 @@ rollout/errors              trajectories whose environment failed (a count)
 rollout/kept_groups         share of groups that passed the filter
 rollout/tokens_per_second   tokens sampled a second
 rollout/prefix_hits         share of the tokens of earlier turns (in whole blocks) that vLLM's prefix cache still held
+rollout/engine_restarts     times the engine failed and was built again (a count)
 eval/success                success on instances of the val split, sampled
 eval/success_low            lower end of its 95% Wilson interval
 eval/success_high           upper end

@@ -207,6 +207,8 @@ def nothing_kept(name: str, trajectories: Sequence[Trajectory]) -> str:
 def iterate(parts: Parts, step: int, on_progress: Callable[[int, int], None]) -> dict[str, float]:
     """One step: sample, credit, learn, sync. Returns its metrics; writes its trajectories."""
     config, run = parts.config, parts.run
+    engine = parts.rollout.engine
+    engine.metrics()  # an evaluation's are not this step's
     began = time.perf_counter()
     sampling = Sampling(config.sample.temperature, config.sample.max_tokens)
     trajectories = parts.rollout.play(train_starts(config, step), sampling, on_progress)
@@ -216,7 +218,6 @@ def iterate(parts: Parts, step: int, on_progress: Callable[[int, int], None]) ->
             raise ConfigError(f"every environment of {config.env.id} failed in step {step}: {failures}")
     sampled = time.perf_counter()
 
-    engine = parts.rollout.engine
     hits = engine.metrics()
     engine.sleep()
     groups = group_by_instance(trajectories)

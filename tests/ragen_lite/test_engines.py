@@ -90,6 +90,7 @@ def test_an_engine_is_built_again_once_and_the_trajectories_are_the_same(model: 
         assert mended.logprobs == pytest.approx(other.logprobs, abs=1e-5) and mended.outcome == other.outcome
     assert len(built) == 2 and len(notes) == 1
     assert "the device went away" in notes[0] and "6 replies under way are sampled again" in notes[0]
+    assert engine.metrics() == {"rollout/engine_restarts": 1.0} and engine.metrics() == {}
     built[1].fail_at = built[1].calls + 20
     with pytest.raises(EngineFailure, match="failed a second time: the device went away"):
         rollout.play(starts, Sampling(1.0, 16))

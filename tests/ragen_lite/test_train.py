@@ -98,6 +98,7 @@ def test_a_run_leaves_what_it_promises(ten_steps: Path) -> None:
         "train/kl",
         "train/correction",
         "rollout/prefix_hits",
+        "rollout/engine_restarts",
     }
     assert all(0 < row["train/logprob_gap"] < 2e-5 for row in rows[1:])
     assert sorted(p.name for p in (ten_steps / "checkpoints").iterdir()) == ["step-10", "step-8", "step-9"]
