@@ -14,6 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import torch
@@ -100,7 +101,7 @@ class VLLMEngine:
         self.max_model_len, self.version, self.note = max_model_len, -1, note
         self._cpu = not torch.cuda.is_available()
         self._sleeping, self._asleep, self._said = sleeping, False, False
-        self._stop_ids = sorted(stop_ids)
+        self._stop_ids = stop_ids
         self._under_way: set[int] = set()
         self._known: dict[int, tuple[int, ...]] = {}  # what each trajectory was fed and sampled
         self._names: set[str] | None = None
@@ -122,7 +123,19 @@ class VLLMEngine:
             finally:  # vLLM's CPU worker takes the function away
                 torch.set_num_threads = set_num_threads
                 torch.set_num_threads(threads)
+        from vllm.inputs import tokens_input
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
         VLLMEngine._open = True
+        self._tokens = tokens_input
+        self._sampling = partial(
+            SamplingParams,
+            stop_token_ids=sorted(stop_ids),
+            logprobs=0,  # the sampled token's, and no other
+            flat_logprobs=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
         self._block = int(self.llm.vllm_config.cache_config.block_size)
 
     def _arguments(self, vllm: Any, config: Any, slots: int, dtype: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -164,28 +177,19 @@ class VLLMEngine:
 
     def submit(self, request: Request) -> None:
         """See Engine. Raises ValueError where the request is empty, does not continue its trajectory or cannot fit."""
-        from vllm import SamplingParams
-        from vllm.inputs import tokens_input
-        from vllm.sampling_params import RequestOutputKind
-
         check_request(request, self.max_model_len)
         known = self._known.get(request.id, ())
         if request.id in self._under_way or request.token_ids[: len(known)] != known:
             raise ValueError(f"request {request.id} does not continue what its trajectory was fed and sampled")
         if self._cpu and not self._under_way:
             self._random = torch.Generator().manual_seed(request.key).get_state()
-        sampling = SamplingParams(
+        sampling = self._sampling(
             temperature=request.sampling.temperature,
             max_tokens=request.sampling.max_tokens,
-            stop_token_ids=self._stop_ids,
             seed=None if self._cpu else request.key >> 1,
-            logprobs=0,  # the sampled token's, and no other
-            flat_logprobs=True,
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
         )
         self._under_way.add(request.id)
-        self.llm.add_request(str(request.id), tokens_input(list(request.token_ids)), sampling)
+        self.llm.add_request(str(request.id), self._tokens(list(request.token_ids)), sampling)
 
     def step(self) -> list[tuple[int, Completion]]:
         """See Engine. Raises EngineFailure for whatever goes wrong within vLLM."""

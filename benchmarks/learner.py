@@ -18,12 +18,12 @@ from ragen_lite.agents.isolation import EnvSpec
 from ragen_lite.agents.rollout import Rollout
 from ragen_lite.agents.torch_engine import TorchEngine
 from ragen_lite.agents.trajectory import Sampling
-from ragen_lite.batch import collate, plan
+from ragen_lite.batch import collate, plan, to_samples
 from ragen_lite.cli import compose
 from ragen_lite.learner import Learner, Optim
 from ragen_lite.loss import LossOptions, policy_loss, token_weights
 from ragen_lite.models import load_policy
-from ragen_lite.train import group_by_instance, to_samples, train_starts
+from ragen_lite.train import group_by_instance, train_starts
 
 VOCABULARY = 151_936  # Qwen2.5's
 TOKENS = 2048

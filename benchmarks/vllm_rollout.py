@@ -24,7 +24,7 @@ from ragen_lite.agents.rollout import Rollout, Start
 from ragen_lite.agents.trajectory import Completion, Sampling
 from ragen_lite.agents.vllm_engine import VLLMEngine, import_vllm
 
-TRAJECTORIES, REPLY, LONGEST = 64, 24, 128
+TRAJECTORIES, REPLY, LONGEST = 64, 48, 128
 
 
 class Measured(VLLMEngine):
@@ -74,7 +74,7 @@ def offline(engine: Measured, requests: dict[int, list[Request]], turns: int) ->
         now = [r[turn] for r in requests.values() if len(r) > turn]
         prompts = [TokensPrompt(prompt_token_ids=list(r.token_ids)) for r in now]
         same = SamplingParams(
-            temperature=0.0, max_tokens=REPLY, stop_token_ids=engine._stop_ids, logprobs=0, flat_logprobs=True,
+            temperature=0.0, max_tokens=REPLY, stop_token_ids=sorted(engine._stop_ids), logprobs=0, flat_logprobs=True,
             detokenize=False,
         )  # fmt: skip
         tokens += sum(len(o.outputs[0].token_ids) for o in engine.offline.generate(prompts, same, use_tqdm=False))

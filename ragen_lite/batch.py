@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from ragen_lite.agents.trajectory import Group
+from ragen_lite.config import AlgoConfig
+from ragen_lite.loss import CREDITS, Array, truncated_weights
 
 MOST_PADDING = 0.05
 
@@ -26,6 +30,40 @@ class Sample:
     trained: NDArray[np.bool_]
     behaviour: NDArray[np.float64]
     advantages: NDArray[np.float64]
+
+
+def to_samples(group: Group, algo: AlgoConfig) -> list[Sample]:
+    """Trajectories with their credit, ready for the loss. The turn mask is ``Trajectory.sampled``."""
+    samples = []
+    for t, advantages in zip(group.trajectories, CREDITS[algo.credit](group, algo.normalize), strict=True):
+        trained, behaviour = np.array(t.sampled), np.array(t.logprobs)
+        if not algo.turn_mask:
+            # Everything behind the first prompt, observations too; no engine sampled those, hence nan.
+            behaviour = np.where(trained, behaviour, np.nan)
+            trained = np.arange(len(trained)) >= (t.turns[0].start if t.turns else len(trained))
+        samples.append(Sample(t.token_ids, trained, behaviour, advantages))
+    return samples
+
+
+def correct(samples: Sequence[Sample], scores: Sequence[Array], level: str) -> tuple[list[Sample], dict[str, float]]:
+    """Samples whose ratio starts from the learner's own log-probs (``scores``, of the trained tokens), and whose
+    advantages carry truncated importance weights for the engine's difference; and the metrics of that difference."""
+    corrected, gaps, all_weights = [], [], []
+    for sample, learner in zip(samples, scores, strict=True):
+        engine = sample.behaviour[sample.trained]
+        weights = truncated_weights(learner, engine, level)
+        behaviour, advantages = sample.behaviour.copy(), sample.advantages.copy()
+        behaviour[sample.trained] = learner
+        advantages[sample.trained] *= weights
+        corrected.append(replace(sample, behaviour=behaviour, advantages=advantages))
+        gaps.append(np.nan_to_num(learner - engine, nan=0.0))
+        all_weights.append(weights)
+    gap = np.concatenate(gaps)
+    return corrected, {
+        "train/logprob_gap": float(np.abs(gap).max()),
+        "train/mismatch_kl": float((np.expm1(gap) - gap).mean()),
+        "train/correction": float(np.concatenate(all_weights).mean()),
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import hashlib
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -21,21 +21,18 @@ from ragen_lite.agents.engine import EngineFailure
 from ragen_lite.agents.isolation import EnvSpec
 from ragen_lite.agents.rollout import Rollout, Start, as_record, error_summary
 from ragen_lite.agents.trajectory import Group, Outcome, Sampling, Trajectory
-from ragen_lite.batch import Sample
+from ragen_lite.batch import Sample, correct, to_samples
 from ragen_lite.cli import command
-from ragen_lite.config import AlgoConfig, Config, ConfigError
+from ragen_lite.config import Config, ConfigError
 from ragen_lite.display import Display
 from ragen_lite.evaluate import Evaluator, as_json, baselines, make_spec, scripted, summarise
 from ragen_lite.learner import Learner, Optim
 from ragen_lite.loss import (
-    CREDITS,
     FILTERS,
-    Array,
     LossInputs,
     LossOptions,
     policy_loss,
     token_weights,
-    truncated_weights,
 )
 from ragen_lite.models import Policy, load_policy
 from ragen_lite.report import write_report
@@ -74,40 +71,6 @@ def group_by_instance(trajectories: Sequence[Trajectory]) -> list[Group]:
         if t.outcome is not Outcome.ERROR:
             by_group.setdefault(t.group, []).append(t)
     return [Group(tuple(members)) for _, members in sorted(by_group.items())]
-
-
-def to_samples(group: Group, algo: AlgoConfig) -> list[Sample]:
-    """Trajectories with their credit, ready for the loss. The turn mask is ``Trajectory.sampled``."""
-    samples = []
-    for t, advantages in zip(group.trajectories, CREDITS[algo.credit](group, algo.normalize), strict=True):
-        trained, behaviour = np.array(t.sampled), np.array(t.logprobs)
-        if not algo.turn_mask:
-            # Everything behind the first prompt, observations too; no engine sampled those, hence nan.
-            behaviour = np.where(trained, behaviour, np.nan)
-            trained = np.arange(len(trained)) >= (t.turns[0].start if t.turns else len(trained))
-        samples.append(Sample(t.token_ids, trained, behaviour, advantages))
-    return samples
-
-
-def correct(samples: Sequence[Sample], scores: Sequence[Array], level: str) -> tuple[list[Sample], dict[str, float]]:
-    """Samples whose ratio starts from the learner's own log-probs (``scores``, of the trained tokens), and whose
-    advantages carry truncated importance weights for the engine's difference; and the metrics of that difference."""
-    corrected, gaps, all_weights = [], [], []
-    for sample, learner in zip(samples, scores, strict=True):
-        engine = sample.behaviour[sample.trained]
-        weights = truncated_weights(learner, engine, level)
-        behaviour, advantages = sample.behaviour.copy(), sample.advantages.copy()
-        behaviour[sample.trained] = learner
-        advantages[sample.trained] *= weights
-        corrected.append(replace(sample, behaviour=behaviour, advantages=advantages))
-        gaps.append(np.nan_to_num(learner - engine, nan=0.0))
-        all_weights.append(weights)
-    gap = np.concatenate(gaps)
-    return corrected, {
-        "train/logprob_gap": float(np.abs(gap).max()),
-        "train/mismatch_kl": float((np.expm1(gap) - gap).mean()),
-        "train/correction": float(np.concatenate(all_weights).mean()),
-    }
 
 
 def update(learner: Learner, samples: Sequence[Sample], config: Config, step: int) -> dict[str, float]:

@@ -44,6 +44,17 @@ def test_imports_run_one_way() -> None:
                 assert not (layer == 0 and module.split(".")[0] in ("torch", "transformers")), f"{path.name}: {module}"
 
 
+def test_heavy_imports_have_one_door_each() -> None:
+    doors = {"vllm": "vllm_engine.py", "openai": "openai_engine.py", "ray": "cluster.py"}
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            for module in modules:
+                assert doors.get(module.split(".")[0], path.name) == path.name, f"{path.name} imports {module}"
+
+
 def run(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")
 

@@ -15,11 +15,10 @@ from ragen_lite.agents.isolation import EnvSpec
 from ragen_lite.agents.rollout import Rollout, Start
 from ragen_lite.agents.torch_engine import TorchEngine
 from ragen_lite.agents.trajectory import Sampling
-from ragen_lite.batch import Sample
+from ragen_lite.batch import Sample, correct
 from ragen_lite.config import AlgoConfig, Config, ConfigError, EngineConfig
 from ragen_lite.learner import scorer
 from ragen_lite.sync import StaleWeights, WeightSync, probe_prompts
-from ragen_lite.train import correct
 
 SOKOBAN = EnvSpec("ragen_lite/Sokoban-v0")
 

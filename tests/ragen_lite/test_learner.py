@@ -16,11 +16,10 @@ from ragen_lite.agents.isolation import EnvSpec
 from ragen_lite.agents.rollout import Rollout, Start
 from ragen_lite.agents.torch_engine import TorchEngine
 from ragen_lite.agents.trajectory import Group, Sampling
-from ragen_lite.batch import Sample, collate
+from ragen_lite.batch import Sample, collate, to_samples
 from ragen_lite.config import AlgoConfig
 from ragen_lite.learner import Learner, NotFinite, Optim, token_logprobs
 from ragen_lite.loss import AGGREGATIONS, LossInputs, LossOptions, policy_loss, token_weights
-from ragen_lite.train import to_samples
 
 OPTIM = Optim(lr=1e-3, steps=10)
 
