@@ -28,6 +28,10 @@ class EngineFailure(RuntimeError):
     """An engine cannot go on: what it was doing is lost, what it had finished is not."""
 
 
+class StaleWeights(RuntimeError):
+    """The engine does not have the learner's weights."""
+
+
 class Engine(Protocol):
     """Generates for many trajectories at once; a trajectory keeps its id, and so its cache, from turn to turn."""
 
@@ -52,7 +56,10 @@ class Engine(Protocol):
         """Forget a trajectory."""
 
     def load_weights(self, tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Take new weights, by the names of the Hugging Face model. No trajectory may be under way."""
+        """Take new weights, by the names of the Hugging Face model. No trajectory may be under way.
+
+        Raises StaleWeights where it is seen that they did not all arrive.
+        """
 
     def sleep(self) -> None:
         """Give memory back while the learner works."""

@@ -10,8 +10,8 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from ragen_lite.agents.isolation import EnvFailure, EnvSpec
@@ -19,6 +19,8 @@ from ragen_lite.agents.rollout import Start, outcome_of
 from ragen_lite.agents.trajectory import Outcome, Sampling, Trajectory, Turn
 
 FATAL = ("AuthenticationError", "PermissionDeniedError", "NotFoundError")  # every other request would fail alike
+AT_FIRST = ("APIConnectionError", "BadRequestError", "UnprocessableEntityError")  # so would it where none was answered
+SERVER = "server: "  # how the error of a trajectory begins whose request failed
 
 
 class ServerRefused(ValueError):
@@ -72,7 +74,7 @@ class OpenAIRollout:
         concurrency: requests at once.
         budget: tokens, prompts and replies as the server counts them, after which no request is sent; None: no limit.
         retries: of a request that timed out, was refused for its rate or failed within the server, with back-off.
-        timeout: seconds a request may take.
+        timeout: seconds without an answer.
 
     Raises ServerRefused where the address is none or the openai package is not installed.
     """
@@ -97,7 +99,6 @@ class OpenAIRollout:
         self.spec, self.concurrency, self.budget = spec, concurrency, budget
         self.account = Account()
         self._lock = threading.Lock()
-        self._ended = threading.Event()
 
     def play(
         self,
@@ -110,20 +111,39 @@ class OpenAIRollout:
         A failed request or environment and a spent budget end their own trajectory with ``Outcome.ERROR``; what was
         played before stays in it. Raises ServerRefused where no request can succeed.
         """
-        pool = ThreadPoolExecutor(min(self.concurrency, len(starts)))
-        try:
-            futures = {pool.submit(self._play, start, sampling): i for i, start in enumerate(starts)}
-            done: dict[int, Trajectory] = {}
-            for future in as_completed(futures):
-                done[futures[future]] = future.result()
-                on_progress(len(done), self.account.reply_tokens)
-            return [done[i] for i in range(len(starts))]
-        finally:
-            self._ended.set()  # threads under way stop before their next request
-            pool.shutdown(cancel_futures=True)
-            self._ended.clear()
+        ended = threading.Event()
+        waiting: SimpleQueue[int] = SimpleQueue()
+        answers: SimpleQueue[tuple[int, Trajectory | BaseException]] = SimpleQueue()
+        for i in range(len(starts)):
+            waiting.put(i)
 
-    def _play(self, start: Start, sampling: Sampling) -> Trajectory:
+        def work() -> None:
+            while not ended.is_set():
+                try:
+                    i = waiting.get_nowait()
+                except Empty:
+                    return
+                try:
+                    answers.put((i, self._play(starts[i], sampling, ended)))
+                except BaseException as error:  # raised below, in the caller's thread
+                    answers.put((i, error))
+
+        # Daemons: who stops must not wait for a server that is silent.
+        for _ in range(min(self.concurrency, len(starts))):
+            threading.Thread(target=work, daemon=True).start()
+        done: dict[int, Trajectory] = {}
+        try:
+            while len(done) < len(starts):
+                i, answer = answers.get()
+                if isinstance(answer, BaseException):
+                    raise answer
+                done[i] = answer
+                on_progress(len(done), self.account.reply_tokens)
+        finally:
+            ended.set()
+        return [done[i] for i in range(len(starts))]
+
+    def _play(self, start: Start, sampling: Sampling, ended: threading.Event) -> Trajectory:
         env = self.spec.open()
         turns: list[Turn] = []
 
@@ -137,7 +157,7 @@ class OpenAIRollout:
             messages = [{"role": "system", "content": env.system}]
             while True:
                 messages.append({"role": "user", "content": observation})
-                reply, tokens = self._ask(messages, sampling)
+                reply, tokens = self._ask(messages, sampling, ended)
                 messages.append({"role": "assistant", "content": reply})
                 env.send("step", action=reply)
                 shown = observation
@@ -150,13 +170,13 @@ class OpenAIRollout:
         except _RequestFailed as failure:
             if str(failure) == "the context is full" and turns:
                 return finish(Outcome.OUT_OF_TOKENS)
-            return finish(Outcome.ERROR, str(failure))
+            return finish(Outcome.ERROR, f"{SERVER}{failure}")
         finally:
             env.close()
 
-    def _ask(self, messages: list[dict[str, str]], sampling: Sampling) -> tuple[str, int]:
+    def _ask(self, messages: list[dict[str, str]], sampling: Sampling, ended: threading.Event) -> tuple[str, int]:
         """One reply and its length in tokens. Raises _RequestFailed, ServerRefused."""
-        if self._ended.is_set():
+        if ended.is_set():
             raise _RequestFailed("the evaluation was ended")
         with self._lock:
             if self.budget is not None and self.account.tokens >= self.budget:
@@ -174,24 +194,27 @@ class OpenAIRollout:
             raise self._why(error) from error
         except (IndexError, AttributeError, TypeError, ValueError) as error:
             raise self._failed("an answer that is no chat completion") from error
-        used: Any = completion.usage
+        prompt_tokens = getattr(completion.usage, "prompt_tokens", None) or 0
+        reply_tokens = getattr(completion.usage, "completion_tokens", None) or 0
+        if self.budget is not None and not prompt_tokens:
+            raise ServerRefused(f"{self.url} does not tell how many tokens it used, so no budget can be kept")
         with self._lock:
             self.account.requests += 1
             self.account.retries += answer.retries_taken
-            self.account.prompt_tokens += used.prompt_tokens if used else 0
-            self.account.reply_tokens += used.completion_tokens if used else 0
-        return reply, used.completion_tokens if used else 0
+            self.account.prompt_tokens += prompt_tokens
+            self.account.reply_tokens += reply_tokens
+        return reply, reply_tokens
 
     def _why(self, error: Any) -> Exception:
         """What a failed request means: for all of them, or for this one."""
         name, text = type(error).__name__, " ".join(str(error).split())[:200]
-        if name in FATAL:
-            return ServerRefused(f"{self.url} refuses model {self.name}: {name}: {text}")
         with self._lock:
-            if name == "APIConnectionError" and not self.account.requests:
-                return ServerRefused(f"no server answers at {self.url}: {text}")
             if getattr(error, "code", None) == "context_length_exceeded" or "maximum context length" in text:
                 return self._failed("the context is full")
+            if name in FATAL or (name in AT_FIRST and not self.account.requests):
+                if name == "APIConnectionError":
+                    return ServerRefused(f"no server answers at {self.url}: {text}")
+                return ServerRefused(f"{self.url} refuses model {self.name}: {name}: {text}")
             return self._failed(f"{name}: {text}")
 
     def _failed(self, why: str) -> _RequestFailed:

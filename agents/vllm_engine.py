@@ -6,13 +6,14 @@ nothing, and a reload without tensors, which would bring old ones back from disk
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import gc
 import importlib.metadata
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -21,7 +22,7 @@ import torch
 from packaging.version import Version
 from torch import Tensor
 
-from ragen_lite.agents.engine import EngineFailure, Request, check_request
+from ragen_lite.agents.engine import EngineFailure, Request, StaleWeights, check_request
 from ragen_lite.agents.trajectory import Completion, Stop
 
 OLDEST, TOO_NEW = "0.32", "0.34"
@@ -46,12 +47,17 @@ def installed() -> str | None:
     return None
 
 
+def supported(version: str) -> bool:
+    """Whether this file was written for that version of vLLM."""
+    return Version(OLDEST) <= Version(version) < Version(TOO_NEW)
+
+
 def import_vllm() -> Any:
     """The vllm module, set up for one process. Raises EngineUnavailable."""
     found = installed()
     if found is None:
         raise EngineUnavailable("engine=vllm: vLLM is not installed; pip install 'ragen-lite[vllm]', or engine=torch")
-    if not Version(OLDEST) <= Version(found) < Version(TOO_NEW):
+    if not supported(found):
         raise EngineUnavailable(
             f"engine=vllm: vLLM {found} is installed; {OLDEST} up to, not including, {TOO_NEW} is what this was "
             f"written for: pip install 'vllm>={OLDEST},<{TOO_NEW}', or engine=torch"
@@ -66,6 +72,22 @@ def import_vllm() -> Any:
         warnings.simplefilter("ignore")
         import vllm
     return vllm
+
+
+def _vectors(worker: Any) -> dict[str, Tensor]:
+    """Run by vLLM's workers: the vectors of their model. The norms among them are kept by vLLM just as they came."""
+    return {name: p.detach().cpu() for name, p in worker.get_model().named_parameters() if p.dim() == 1}
+
+
+@contextlib.contextmanager
+def _failing(doing: str) -> Iterator[None]:
+    """Make whatever goes wrong within vLLM an EngineFailure."""
+    try:
+        yield
+    except StaleWeights:
+        raise
+    except Exception as error:
+        raise EngineFailure(f"vLLM, {doing}: {type(error).__name__}: {error}") from error
 
 
 class VLLMEngine:
@@ -107,13 +129,21 @@ class VLLMEngine:
         self._names: set[str] | None = None
         self._hits = [0, 0]  # prompt tokens of later turns: read from the prefix cache, could have been
         self._random = torch.get_rng_state()
+        self.llm: Any = None
         vllm = import_vllm()
         chosen = self._arguments(vllm, config, slots, dtype, dict(options or {}))
         if VLLMEngine._open:
             raise EngineUnavailable("there is a vLLM engine in this process already, and it takes one: close it first")
+        self._dtype = getattr(torch, dtype)
         self._tensor_parallel = int(chosen.get("tensor_parallel_size", 1))
         set_num_threads, threads = torch.set_num_threads, torch.get_num_threads()
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        _free_cached()
+        # The generator stays as it was: vLLM seeds it anew.
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            warnings.catch_warnings(),
+            torch.random.fork_rng(devices=[]),
+        ):
             warnings.simplefilter("ignore")
             config.save_pretrained(folder)
             try:
@@ -198,9 +228,8 @@ class VLLMEngine:
         outside = torch.get_rng_state()
         torch.set_rng_state(self._random)
         try:
-            outputs = self.llm.step()
-        except Exception as error:
-            raise EngineFailure(f"vLLM: {type(error).__name__}: {error}") from error
+            with _failing("generating"):
+                outputs = self.llm.step()
         finally:
             self._random = torch.get_rng_state()
             torch.set_rng_state(outside)
@@ -229,32 +258,41 @@ class VLLMEngine:
         self._known.pop(id, None)
         if id in self._under_way:
             self._under_way.discard(id)
-            self.llm.abort_request([str(id)])
+            with _failing("aborting"):
+                self.llm.abort_request([str(id)])
 
     def load_weights(self, tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """See Engine. Ends a sleep. Raises EngineFailure where tensors are missing or vLLM does not take them."""
+        """See Engine. Ends a sleep. Raises StaleWeights where tensors are missing that came before, where a vector that
+        vLLM holds afterwards is not bit for bit the one it was sent, or where old keys and values remain."""
         if self._under_way:
             raise RuntimeError(f"new weights while {len(self._under_way)} trajectories are under way")
         weights = {name: tensor.detach() for name, tensor in tensors}
         if self._names is not None and (missing := self._names - weights.keys()):
-            raise EngineFailure(f"{len(missing)} of {len(self._names)} tensors are missing, such as {min(missing)}")
+            raise StaleWeights(f"{len(missing)} of {len(self._names)} tensors are missing, such as {min(missing)}")
         self._names = set(weights)
         if self._cpu and HEAD not in weights:
             weights[HEAD] = weights[EMBEDDING]
         if self._tensor_parallel > 1:  # the workers are processes, so the tensors travel
-            weights = {name: tensor.cpu() for name, tensor in weights.items()}
-        try:
+            weights = {name: tensor.to(self._dtype).cpu() for name, tensor in weights.items()}
+        with _failing("taking weights"):
             self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": list(weights.items())})
-        except Exception as error:
-            raise EngineFailure(f"vLLM's reload of the weights: {type(error).__name__}: {error}") from error
-        if self._asleep:
-            if self.llm.wake_up(tags=["kv_cache"]) is False:
-                raise EngineFailure("vLLM did not wake up")
-            self._asleep = False
-        if not self.llm.reset_prefix_cache():
-            raise EngineFailure("vLLM did not reset its prefix cache, which holds keys and values of older weights")
+            for held in self.llm.collective_rpc(_vectors):
+                self._compare(held, weights)
+            if self._asleep:
+                self._asleep = not self.llm.wake_up(tags=["kv_cache"])
+            clean = not self._asleep and self.llm.reset_prefix_cache()
+        if not clean:
+            raise StaleWeights("vLLM did not wake up" if self._asleep else "vLLM did not reset its prefix cache")
         self._known.clear()
         self.version = version
+
+    def _compare(self, held: dict[str, Tensor], sent: dict[str, Tensor]) -> None:
+        """Raise StaleWeights where a worker's vector is not what was sent: exact, however small a step was."""
+        for name, vector in held.items():
+            if name not in sent or sent[name].shape != vector.shape:  # biases that vLLM has put together
+                continue
+            if not torch.equal(sent[name].to(vector.dtype).cpu(), vector):
+                raise StaleWeights(f"vLLM holds other values of {name} than it was sent")
 
     def sleep(self) -> None:
         """See Engine: weights and cache are dropped (vLLM's level 2). On a CPU nothing happens."""
@@ -262,13 +300,16 @@ class VLLMEngine:
             self._said = True
             self.note("vLLM's sleep mode does nothing on a CPU: its memory stays allocated during updates")
         if self._sleeping and not self._cpu and not self._under_way:
-            self.llm.sleep(level=2)
+            with _failing("falling asleep"):
+                self.llm.sleep(level=2)
             self._asleep = True
 
     def wake(self) -> None:
         """See Engine: memory for the weights; the cache's follows when ``load_weights`` has filled it."""
         if self._asleep:
-            self.llm.wake_up(tags=["weights"])
+            _free_cached()
+            with _failing("waking up"):
+                self.llm.wake_up(tags=["weights"])
 
     def metrics(self) -> dict[str, float]:
         """See Engine: the share of the tokens known from earlier turns, in whole blocks, that the cache still held."""
@@ -277,11 +318,25 @@ class VLLMEngine:
         return {"rollout/prefix_hits": hits / could} if could else {}
 
     def close(self) -> None:
-        """See Engine."""
+        """See Engine; a second time it does nothing."""
+        if self.llm is None:
+            return
+        llm, self.llm = self.llm, None
+        self._under_way.clear()
+        self._known.clear()
         from vllm.distributed import cleanup_dist_env_and_memory
 
-        self.llm.engine_core.shutdown()
-        del self.llm
-        gc.collect()
-        cleanup_dist_env_and_memory()
-        VLLMEngine._open = False
+        try:
+            llm.engine_core.shutdown()
+        finally:
+            del llm
+            gc.collect()
+            cleanup_dist_env_and_memory()
+            VLLMEngine._open = False
+
+
+def _free_cached() -> None:
+    """Give back what the learner's allocator keeps for itself: vLLM's worker may be another process, which cannot."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -148,11 +148,10 @@ def command(name: str, purpose: str, run: Callable[[Config], None]) -> None:
 
 
 def _expected() -> tuple[type[Exception], ...]:
-    from ragen_lite.agents.engine import EngineFailure
+    from ragen_lite.agents.engine import EngineFailure, StaleWeights
     from ragen_lite.agents.openai_engine import ServerRefused
     from ragen_lite.agents.rollout import PromptTooLong
     from ragen_lite.learner import NotFinite
-    from ragen_lite.sync import StaleWeights
 
     return ConfigError, PromptTooLong, NotFinite, EngineFailure, StaleWeights, ServerRefused
 

@@ -76,10 +76,10 @@ class EngineConfig:
     name: str = "auto"
     """auto (vllm where it is installed and a GPU is there, else torch), torch (the learner's own model), vllm."""
     slots: int = 256
-    """Trajectories under way at once; bounds the cache's memory. With model=openai: requests at once."""
+    """Trajectories under way at once; bounds the cache's memory."""
     options: dict[str, Any] = field(default_factory=dict)
     """engine.options.NAME=VALUE: any engine argument of vLLM, such as gpu_memory_utilization (the share of the GPU's
-    memory for weights and cache) or tensor_parallel_size; of model=openai: budget, retries, timeout."""
+    memory for weights and cache) or tensor_parallel_size; of model=openai: concurrency, budget, retries, timeout."""
     max_model_len: int | None = None
     """Longest trajectory in tokens; null: what the model allows, at most 4096."""
 

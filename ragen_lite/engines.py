@@ -8,7 +8,7 @@ import torch
 
 from ragen_lite.agents.engine import Engine, Restarting
 from ragen_lite.agents.torch_engine import TorchEngine
-from ragen_lite.agents.vllm_engine import EngineUnavailable, VLLMEngine, installed
+from ragen_lite.agents.vllm_engine import OLDEST, TOO_NEW, EngineUnavailable, VLLMEngine, installed, supported
 from ragen_lite.config import Config, ConfigError
 from ragen_lite.learner import Score, casting, scorer
 from ragen_lite.models import Policy
@@ -17,17 +17,23 @@ from ragen_lite.sync import WeightSync
 Note = Callable[[str], None]
 
 
-def choose(gpu: bool, vllm: str | None) -> tuple[str, str]:
-    """The engine of ``engine=auto`` and why: vLLM where it is installed (its version) and a GPU is there."""
-    if gpu and vllm:
-        return "vllm", f"there is a GPU and vLLM {vllm}"
-    return "torch", "there is no GPU" if not gpu else "vLLM is not installed (pip install 'ragen-lite[vllm]')"
+def choose(gpu: bool, vllm: str | None, dtype: str = "auto") -> tuple[str, str]:
+    """The engine of ``engine=auto`` and why: vLLM where a version we know is installed and a GPU is there."""
+    if not gpu:
+        return "torch", "there is no GPU"
+    if vllm is None:
+        return "torch", "vLLM is not installed (pip install 'ragen-lite[vllm]')"
+    if not supported(vllm):
+        return "torch", f"vLLM {vllm} is not one of the versions this was written for ({OLDEST} up to {TOO_NEW})"
+    if dtype == "float64":
+        return "torch", "vLLM has no float64"
+    return "vllm", f"there is a GPU and vLLM {vllm}"
 
 
 def resolve(config: Config, note: Note) -> None:
     """Replace engine.name=auto by what it stands for here, and say so."""
     if config.engine.name == "auto":
-        config.engine.name, why = choose(torch.cuda.is_available(), installed())
+        config.engine.name, why = choose(torch.cuda.is_available(), installed(), config.model.dtype)
         note(f"engine=auto takes {config.engine.name}: {why}")
     if config.engine.name == "torch" and config.engine.options:
         raise ConfigError("engine.options does nothing with engine=torch: it is for vllm's engine arguments")
@@ -76,7 +82,11 @@ def ready(
 
     def build() -> Engine:
         engine = make(config, policy, sleeping, note)
-        sync(engine, version())
+        try:
+            sync(engine, version())
+        except BaseException:
+            engine.close()
+            raise
         return engine
 
     return Restarting(build, note), sync

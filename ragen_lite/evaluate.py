@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ragen_lite.agents.isolation import EnvSpec
-from ragen_lite.agents.openai_engine import OpenAIRollout
+from ragen_lite.agents.openai_engine import SERVER, OpenAIRollout
 from ragen_lite.agents.rollout import Rollout, Start, error_summary, play_out
 from ragen_lite.agents.scripted import POLICIES
 from ragen_lite.agents.trajectory import Outcome, Sampling, Trajectory
@@ -218,17 +218,31 @@ def server(config: Config, spec: EnvSpec, path: str) -> OpenAIRollout:
 def _measure(config: Config, spec: EnvSpec, path: str, note: Callable[[str], None]) -> dict[str, list[Trajectory]]:
     if path.startswith("openai:"):
         player = server(config, spec, path)
+        whole = player.budget
+        player.budget = whole and whole // 2  # a half for the sampled pass, what is left for the greedy one
         with watched(config) as on_progress:
             evaluator = Evaluator(player, config)
             evaluator.on_progress = on_progress
-            played = evaluator.both(config.eval.split, config.eval.instances)
+            sampled = evaluator.play(config.eval.split, config.eval.instances, config.sample.temperature)
+            player.budget = whole
+            greedy = evaluator.play(config.eval.split, config.eval.instances, 0.0)
         player.close()
         note(f"{player.name} at {player.url}: {player.account}")
-        path = player.name
+        played = {"sampled": sampled, "greedy": greedy}
     else:
         played = _measure_model(config, spec, path, note)
-    short = path if len(path) < 20 else "..." + path[-16:]
-    return {f"{short} {kind}": trajectories for kind, trajectories in played.items()}
+    return {f"{label(path, config)} {kind}": trajectories for kind, trajectories in played.items()}
+
+
+def label(path: str, config: Config) -> str:
+    """A model's name in a table: its end, or the whole where two would look the same."""
+
+    def short(name: str) -> str:
+        name = name.removeprefix("openai:").partition("@http")[0]
+        return name if len(name) < 20 else f"...{name[-16:]}"
+
+    other = config.eval.compare if path == config.model.path else config.model.path
+    return path if other is not None and short(other) == short(path) else short(path)
 
 
 def run(config: Config) -> None:
@@ -252,16 +266,22 @@ def run(config: Config) -> None:
         pairs = [(names[0], names[2]), (names[1], names[3])]
     for name in baselines(spec):
         played[name] = scripted(spec, name, split, n)
+    failures = error_summary([t for ts in played.values() for t in ts])
+    answered = [i for i in range(n) if not any((ts[i].error or "").startswith(SERVER) for ts in played.values())]
+    if not answered:
+        raise ConfigError(f"{config.model.path}: no instance was answered to its end: {failures}")
+    played = {name: [ts[i] for i in answered] for name, ts in played.items()}
+    told = f"{n} instances" if len(answered) == n else f"the {len(answered)} of {n} instances played to their ends"
     console.print(
         table(
             {k: summarise(v) for k, v in played.items()},
-            f"{spec.id}, {n} instances of the {split} split; 95%: Wilson for success, bootstrap for return",
+            f"{spec.id}, {told}, {split} split; 95%: Wilson for success, bootstrap for return",
         )
     )
     for a, b in pairs or [(name, "random") for name in names]:
         console.print(paired(a, played[a], b, played[b]), markup=False)
-    if failures := error_summary([t for ts in played.values() for t in ts]):
-        console.print(f"failed environments: {failures}", markup=False)
+    if failures:
+        console.print(f"failed: {failures}", markup=False)
 
 
 def _measure_model(

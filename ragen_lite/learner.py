@@ -200,6 +200,7 @@ class Learner:
             for group in self.optimizer.param_groups:
                 group["lr"] = metrics["train/lr"]
             self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)  # its memory is the engine's until the next step
             self._skipped_in_a_row = 0
         else:
             metrics["train/skipped"] = 1.0

@@ -116,9 +116,10 @@ def truncated_weights(learner: Array, engine: Array, level: str) -> Array:
     >>> truncated_weights(np.log([0.5, 0.3]), np.log([0.4, 0.5]), "sequence").round(3).tolist()
     [0.75, 0.75]
     """
-    gap = np.nan_to_num(learner - engine, nan=0.0)
+    nobody = np.isnan(engine)
+    gap = np.where(nobody, 0.0, learner - engine)
     if level == "sequence":
-        gap = np.full_like(gap, gap.sum())
+        gap = np.where(nobody, 0.0, gap.sum())
     weights: Array = np.exp(np.minimum(gap, np.log(TRUNCATION)))
     return weights
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging
 
 from ragen_lite import scratch
@@ -93,4 +93,7 @@ def _policy(config: Config, name: str, model: Any, tokenizer: Any, dtype: str) -
         raise ConfigError(f"engine.max_model_len={asked}: the model has {allowed} positions")
     if model.config.pad_token_id is None:
         model.config.pad_token_id = chat.end_id
+    # Checkpoints are served as they were trained: none of the base model's top-p or repetition penalty.
+    ids = {"eos_token_id": sorted(chat.stop_ids), "pad_token_id": model.config.pad_token_id}
+    model.generation_config = GenerationConfig(bos_token_id=model.config.bos_token_id, **ids)
     return Policy(model.eval(), tokenizer, chat, dtype, asked or min(allowed, LONGEST))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ragen_lite import checkpoint, engines
 from ragen_lite.agents.chat import Chat
+from ragen_lite.agents.engine import EngineFailure, StaleWeights
 from ragen_lite.agents.isolation import EnvSpec
 from ragen_lite.agents.rollout import Start, play_out
 from ragen_lite.agents.scripted import POLICIES
@@ -28,7 +29,17 @@ from ragen_lite.loss import LossInputs, token_weights
 from ragen_lite.models import load_policy
 from ragen_lite.report import write_report
 from ragen_lite.run import Run, read_trajectories
-from ragen_lite.train import Interrupted, Parts, build, eval_metrics, farewell, listen, task_seed, val_baselines
+from ragen_lite.train import (
+    Interrupted,
+    Parts,
+    build,
+    eval_metrics,
+    farewell,
+    hand_over,
+    listen,
+    task_seed,
+    val_baselines,
+)
 
 Source = Callable[[int, int], Sample]  # (step, place in the step) -> a demonstration
 
@@ -115,6 +126,14 @@ def learn(parts: Parts, source: Source, step: int) -> dict[str, float]:
     return metrics | {"time/rollout_s": drawn - began, "time/update_s": time.perf_counter() - drawn}
 
 
+def evaluated(parts: Parts, baseline: dict[str, float], step: int) -> dict[str, float]:
+    """The eval/ metrics of a step; the engine sleeps before and after."""
+    hand_over(parts, step)
+    metrics = eval_metrics(parts, baseline)
+    parts.rollout.engine.sleep()
+    return metrics
+
+
 def sft(config: Config) -> None:
     """Fit a policy to demonstrations. Raises ConfigError for input that cannot work."""
     notes: list[str] = []
@@ -132,6 +151,9 @@ def sft(config: Config) -> None:
             _loop(parts, spec, source, stop)
         except Interrupted:
             display.note(farewell(run))
+        except (EngineFailure, StaleWeights):  # in an evaluation, after the step was saved
+            display.note(farewell(run))
+            raise
         finally:
             parts.rollout.close()
             parts.rollout.engine.close()
@@ -147,10 +169,7 @@ def _loop(parts: Parts, spec: EnvSpec, source: Source, stop: list[int]) -> None:
         if stop or last or step % config.run.save_every == 0:
             checkpoint.save(run.folder / "checkpoints", step, parts.learner, parts.policy.tokenizer)
         if not stop and (last or (config.eval.every and step % config.eval.every == 0)):
-            parts.rollout.engine.wake()
-            parts.sync(parts.rollout.engine, step)
-            row |= eval_metrics(parts, baseline)
-            parts.rollout.engine.sleep()
+            row |= evaluated(parts, baseline, step)
         run.log(row)
         parts.display.step(row)
         if stop:

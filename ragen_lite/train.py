@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ragen_lite import checkpoint, engines
-from ragen_lite.agents.engine import EngineFailure
+from ragen_lite.agents.engine import EngineFailure, StaleWeights
 from ragen_lite.agents.isolation import EnvSpec
 from ragen_lite.agents.rollout import Rollout, Start, as_record, error_summary
 from ragen_lite.agents.trajectory import Group, Outcome, Sampling, Trajectory
@@ -37,7 +37,7 @@ from ragen_lite.loss import (
 from ragen_lite.models import Policy, load_policy
 from ragen_lite.report import write_report
 from ragen_lite.run import Run
-from ragen_lite.sync import StaleWeights, WeightSync
+from ragen_lite.sync import WeightSync
 
 
 def val_instances(config: Config) -> int:
@@ -168,7 +168,7 @@ def nothing_kept(name: str, trajectories: Sequence[Trajectory]) -> str:
 
 
 def iterate(parts: Parts, step: int, on_progress: Callable[[int, int], None]) -> dict[str, float]:
-    """One step: sample, credit, learn, sync. Returns its metrics; writes its trajectories."""
+    """One step: sample, credit, learn. Returns its metrics; writes its trajectories."""
     config, run = parts.config, parts.run
     engine = parts.rollout.engine
     engine.metrics()  # an evaluation's are not this step's
@@ -192,10 +192,6 @@ def iterate(parts: Parts, step: int, on_progress: Callable[[int, int], None]) ->
     parts.learner.version = step
     updated = time.perf_counter()
 
-    engine.wake()
-    parts.sync(engine, step)
-    synced = time.perf_counter()
-
     credit = {id(t): sample.advantages.tolist() for t, sample in samples}
     run.write_trajectories(step, (as_record(t, credit.get(id(t))) for t in trajectories))
     parts.display.show_trajectory(step, trajectories)
@@ -203,13 +199,16 @@ def iterate(parts: Parts, step: int, on_progress: Callable[[int, int], None]) ->
         rollout_metrics(trajectories, len(kept) / max(1, len(groups)), sampled - began)
         | hits
         | learnt
-        | {
-            "train/probe_gap": parts.sync.gap,
-            "time/rollout_s": sampled - began,
-            "time/update_s": updated - sampled,
-            "time/sync_s": synced - updated,
-        }
+        | {"time/rollout_s": sampled - began, "time/update_s": updated - sampled}
     )
+
+
+def hand_over(parts: Parts, step: int) -> dict[str, float]:
+    """Wake the engine and give it the weights of a step. Raises StaleWeights, EngineFailure."""
+    began = time.perf_counter()
+    parts.rollout.engine.wake()
+    parts.sync(parts.rollout.engine, step)
+    return {"train/probe_gap": parts.sync.gap, "time/sync_s": time.perf_counter() - began}
 
 
 def measure(parts: Parts, split: str, instances: int) -> dict[str, Any]:
@@ -277,7 +276,6 @@ def farewell(run: Run) -> str:
 def _loop(parts: Parts, spec: EnvSpec, stop: list[int]) -> None:
     config, run, display = parts.config, parts.run, parts.display
     done = saved = run.start
-    learnt = parts.learner.steps  # at the end of step ``done``
 
     def on_progress(finished: int, tokens: int) -> None:
         display.rollout(finished, tokens)
@@ -286,7 +284,7 @@ def _loop(parts: Parts, spec: EnvSpec, stop: list[int]) -> None:
 
     def save() -> None:
         nonlocal saved
-        if done > saved and parts.learner.steps == learnt:  # not in the middle of a step
+        if done > saved:
             checkpoint.save(run.folder / "checkpoints", done, parts.learner, parts.policy.tokenizer)
             saved = done
 
@@ -300,11 +298,12 @@ def _loop(parts: Parts, spec: EnvSpec, stop: list[int]) -> None:
             run.log({"step": 0, **eval_metrics(parts, baseline)})
         for step in range(run.start + 1, config.train.steps + 1):
             row = {"step": step, **iterate(parts, step, on_progress)}
-            done, learnt = step, parts.learner.steps
+            done = step
             try:
+                row |= hand_over(parts, step)
                 if config.eval.every and step % config.eval.every == 0 and step < config.train.steps:
                     row |= eval_metrics(parts, baseline)
-            finally:  # a stop during the evaluation loses the evaluation, not the step
+            finally:  # a failing engine or a stop during the evaluation loses the evaluation, not the step
                 run.log(row)
                 display.step(row)
             if step % config.run.save_every == 0 or step == config.train.steps:
@@ -313,9 +312,16 @@ def _loop(parts: Parts, spec: EnvSpec, stop: list[int]) -> None:
                 raise Interrupted
         display.status("measuring the trained policy on the test split")
         run.write_json("after.json", measure(parts, "test", config.eval.instances))
-    except (Interrupted, EngineFailure, StaleWeights):
+    except Interrupted:
         save()
         write_report(run)
+        raise
+    except (EngineFailure, StaleWeights):
+        try:
+            save()
+            write_report(run)
+        except Exception as error:  # a device that is gone takes the learner's weights with it; the first error is told
+            display.note(f"step {done} could not be saved: {error}")
         raise
     for name in baselines(spec):
         played = scripted(spec, name, "test", config.eval.instances)

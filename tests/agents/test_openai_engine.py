@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,6 +31,9 @@ class Server(ThreadingHTTPServer):
         self.script: list[int | str | None] = []
         self.requests: list[dict[str, Any]] = []
         self.under_way = self.most = 0
+        self.text = "This model's maximum context length is 64 tokens"
+        self.usage: dict[str, int] | None = {"prompt_tokens": 50, "completion_tokens": 7, "total_tokens": 57}
+        self.woken = threading.Event()
         self.lock = threading.Lock()
 
     @property
@@ -50,17 +54,18 @@ class Answer(BaseHTTPRequestHandler):
         threading.Event().wait(0.005)
         with self.server.lock:
             self.server.under_way -= 1
+        if answer == -1:
+            self.server.woken.wait(60)
+            return
         if isinstance(answer, int):
-            what = {400: "This model's maximum context length is 64 tokens", 404: "The model does not exist"}
-            self.send(answer, {"error": {"message": what.get(answer, "no"), "code": answer}})
+            self.send(answer, {"error": {"message": self.server.text, "code": answer}})
         elif isinstance(answer, str):
             self.send(200, {"surprise": answer})
         else:
             message = {"role": "assistant", "content": REPLY}
             choice = {"index": 0, "finish_reason": "stop", "message": message}
-            usage = {"prompt_tokens": 50, "completion_tokens": 7, "total_tokens": 57}
             head = {"id": "1", "object": "chat.completion", "created": 1, "model": "some/model"}
-            self.send(200, {**head, "choices": [choice], "usage": usage})
+            self.send(200, {**head, "choices": [choice], "usage": self.server.usage})
 
     def send(self, status: int, body: dict[str, Any]) -> None:
         text = json.dumps(body).encode()
@@ -80,6 +85,7 @@ def server() -> Iterator[Server]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
+    server.woken.set()
     server.shutdown()
     server.server_close()
 
@@ -96,7 +102,7 @@ def test_the_conversation_is_sent_as_messages(server: Server) -> None:
     second = server.requests[1]
     assert (second["model"], second["temperature"], second["max_tokens"]) == ("some/model", 0.5, 33)
     assert [m["role"] for m in second["messages"]] == ["system", "user", "assistant", "user"]
-    assert second["messages"][1]["content"] == played.turns[0].observation.strip() or "Turn 1" in str(second)
+    assert second["messages"][1]["content"] == played.turns[0].observation
     assert second["messages"][2]["content"] == REPLY
     account = player.account
     assert (account.requests, account.retries, account.prompt_tokens, account.reply_tokens) == (5, 0, 250, 35)
@@ -119,6 +125,7 @@ def test_what_may_pass_is_tried_again_and_counted(server: Server) -> None:
 
 
 def test_what_does_not_pass_ends_one_trajectory_and_keeps_its_turns(server: Server) -> None:
+    server.text = "out of order"
     server.script = [None, None, 500, 500, 500]
     player = OpenAIRollout(SOKOBAN, server.model, concurrency=1, retries=2)
     first, second = player.play(starts(2), Sampling(1.0, 9))
@@ -152,11 +159,46 @@ def test_a_budget_is_not_passed_by_more_than_what_is_under_way(server: Server) -
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_server_that_refuses_everything_stops_the_evaluation(server: Server, status: int) -> None:
+    server.text = "not for you"
     server.script = [status] * 50
     player = OpenAIRollout(SOKOBAN, server.model, concurrency=2)
     with pytest.raises(ServerRefused, match="refuses model some/model"):
         player.play(starts(40), Sampling(1.0, 9))
     assert len(server.requests) <= 6
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_request_that_is_refused_from_the_first_is_no_lost_game(server: Server, status: int) -> None:
+    server.text = "max_tokens is not supported with this model"
+    server.script = [status] * 50
+    player = OpenAIRollout(SOKOBAN, server.model, concurrency=2)
+    with pytest.raises(ServerRefused, match="max_tokens is not supported"):
+        player.play(starts(40), Sampling(1.0, 9))
+
+
+def test_a_budget_needs_a_server_that_counts(server: Server) -> None:
+    server.usage = None
+    (played,) = OpenAIRollout(SOKOBAN, server.model).play(starts(1), Sampling(1.0, 9))
+    assert played.error is None
+    with pytest.raises(ServerRefused, match="no budget can be kept"):
+        OpenAIRollout(SOKOBAN, server.model, budget=100).play(starts(1), Sampling(1.0, 9))
+    server.usage = {"prompt_tokens": 50}
+    player = OpenAIRollout(SOKOBAN, server.model, budget=1000)
+    player.play(starts(1), Sampling(1.0, 9))
+    assert (player.account.prompt_tokens, player.account.reply_tokens) == (250, 0)
+
+
+def test_stopping_does_not_wait_for_a_server_that_is_silent(server: Server) -> None:
+    server.script = [None] * 5 + [-1] * 50
+
+    def stop(finished: int, tokens: int) -> None:
+        raise KeyboardInterrupt
+
+    player = OpenAIRollout(SOKOBAN, server.model, concurrency=1)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        player.play(starts(3), Sampling(1.0, 9), stop)
+    assert time.monotonic() - began < 20  # seconds; the server is silent for 60, and would be asked six times
 
 
 def test_no_server() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ragen_lite.agents import vllm_engine
-from ragen_lite.agents.engine import EngineFailure
+from ragen_lite.agents.engine import EngineFailure, StaleWeights
 from ragen_lite.agents.vllm_engine import EngineUnavailable, VLLMEngine, import_vllm
 
 
@@ -34,15 +34,22 @@ class Recorder:
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
+        self.held: dict[str, torch.Tensor] = {}
+        self.wakes = True
 
     def sleep(self, level: int) -> None:
         self.calls.append(("sleep", level))
 
-    def wake_up(self, tags: list[str]) -> None:
+    def wake_up(self, tags: list[str]) -> bool:
         self.calls.append(("wake", *tags))
+        return tags == ["kv_cache"] and self.wakes
 
-    def collective_rpc(self, method: str, kwargs: dict[str, Any]) -> None:
-        self.calls.append((method, [(name, tensor.device.type) for name, tensor in kwargs["weights_iterator"]]))
+    def collective_rpc(self, method: Any, kwargs: Any = None) -> list[Any]:
+        if kwargs is None:  # the vectors that the one worker holds
+            return [self.held]
+        self.held = {name: tensor.to(torch.bfloat16) for name, tensor in kwargs["weights_iterator"]}
+        self.calls.append((method, list(self.held)))
+        return [None]
 
     def reset_prefix_cache(self) -> bool:
         self.calls.append("reset")
@@ -67,7 +74,7 @@ def test_the_order_of_a_sleep() -> None:
     once = [
         ("sleep", 2),
         ("wake", "weights"),
-        ("reload_weights", [("model.norm.weight", "cpu"), ("model.embed_tokens.weight", "cpu")]),
+        ("reload_weights", ["model.norm.weight", "model.embed_tokens.weight"]),
         ("wake", "kv_cache"),
         "reset",
     ]
@@ -77,9 +84,42 @@ def test_the_order_of_a_sleep() -> None:
 def test_tensors_that_came_before_must_come_again() -> None:
     engine = on_a_gpu()
     engine.load_weights([("a", torch.zeros(2)), ("b", torch.zeros(2))], 1)
-    with pytest.raises(EngineFailure, match="1 of 2 tensors are missing, such as b"):
+    with pytest.raises(StaleWeights, match="1 of 2 tensors are missing, such as b"):
         engine.load_weights([("a", torch.zeros(2))], 2)
     assert engine.version == 1
+
+
+def test_a_vector_that_is_not_what_was_sent_is_seen_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One entry of 4,096 moved by the last bit of bfloat16, as a step at a small learning rate moves it."""
+    engine = on_a_gpu()
+    norm = torch.ones(4096)
+    engine.load_weights([("model.norm.weight", norm)], 1)
+    norm[7] = 1 - 2**-8
+    engine.load_weights([("model.norm.weight", norm)], 2)
+    norm[7] -= 2**-8
+    real = engine.llm.collective_rpc
+    monkeypatch.setattr(
+        engine.llm, "collective_rpc", lambda method, kwargs=None: real(method) if kwargs is None else None
+    )
+    with pytest.raises(StaleWeights, match=r"vLLM holds other values of model\.norm\.weight"):
+        engine.load_weights([("model.norm.weight", norm)], 3)
+    assert engine.version == 2
+
+
+def test_an_engine_that_does_not_wake_up_or_raises_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = on_a_gpu()
+    engine.sleep()
+    engine.llm.wakes = False
+    with pytest.raises(StaleWeights, match="did not wake up"):
+        engine.load_weights([("a", torch.zeros(2))], 1)
+
+    def full(**kwargs: Any) -> None:
+        raise RuntimeError("CUDA Error: out of memory at cumem_allocator.cpp")
+
+    for name, doing in (("sleep", engine.sleep), ("wake_up", engine.wake)):
+        monkeypatch.setattr(engine.llm, name, full)
+        with pytest.raises(EngineFailure, match="out of memory"):
+            doing()
 
 
 def test_without_sleeping_nothing_is_dropped() -> None:

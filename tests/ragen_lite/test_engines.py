@@ -10,7 +10,7 @@ import torch
 
 from ragen_lite import engines, sync
 from ragen_lite.agents.chat import Chat
-from ragen_lite.agents.engine import EngineFailure, Restarting
+from ragen_lite.agents.engine import EngineFailure, Restarting, StaleWeights
 from ragen_lite.agents.isolation import EnvSpec
 from ragen_lite.agents.rollout import Rollout, Start
 from ragen_lite.agents.torch_engine import TorchEngine
@@ -18,7 +18,8 @@ from ragen_lite.agents.trajectory import Sampling
 from ragen_lite.batch import Sample, correct
 from ragen_lite.config import AlgoConfig, Config, ConfigError, EngineConfig
 from ragen_lite.learner import scorer
-from ragen_lite.sync import StaleWeights, WeightSync, probe_prompts
+from ragen_lite.loss import truncated_weights
+from ragen_lite.sync import WeightSync, probe_prompts
 
 SOKOBAN = EnvSpec("ragen_lite/Sokoban-v0")
 
@@ -26,6 +27,9 @@ SOKOBAN = EnvSpec("ragen_lite/Sokoban-v0")
 def test_auto_takes_vllm_where_it_is_and_a_gpu_too() -> None:
     assert engines.choose(gpu=True, vllm="0.33.0") == ("vllm", "there is a GPU and vLLM 0.33.0")
     assert engines.choose(gpu=False, vllm="0.33.0") == ("torch", "there is no GPU")
+    name, why = engines.choose(gpu=True, vllm="0.34.1")
+    assert name == "torch" and "vLLM 0.34.1 is not one of the versions" in why
+    assert engines.choose(gpu=True, vllm="0.33.0", dtype="float64") == ("torch", "vLLM has no float64")
     name, why = engines.choose(gpu=True, vllm=None)
     assert name == "torch" and "vLLM is not installed (pip install" in why
 
@@ -172,6 +176,9 @@ def test_importance_weights_by_hand() -> None:
 
 @pytest.mark.parametrize("level", ["token", "sequence"])
 def test_without_a_gap_nothing_is_corrected(level: str) -> None:
+    assert truncated_weights(np.log([0.5, 0.5, 0.9]), np.log([1.0, 0.5, np.nan]), level).tolist() == (
+        pytest.approx([0.5, 1.0, 1.0] if level == "token" else [0.5, 0.5, 1.0])
+    )
     before = sample([-0.3, -0.2, float("nan")])  # nan: no engine sampled it
     ((after,), metrics) = correct([before], [np.array([-0.3, -0.2, -0.7])], level)
     assert after.advantages.tolist() == before.advantages.tolist()

@@ -119,11 +119,14 @@ def test_evaluate_measures_a_server_beside_random_and_solver(url: str, tmp_path:
 
 
 def test_a_budget_ends_it_and_is_accounted_for(url: str, tmp_path: Path) -> None:
-    line = ("evaluate", f"model=openai:tiny@{url}", "eval.instances=8", "engine.options.budget=900")
-    result = command(*line, "engine.options.concurrency=2", cwd=tmp_path)
+    line = ("evaluate", f"model=openai:tiny@{url}", "eval.instances=8", "engine.options.concurrency=1")
+    result = command(*line, "engine.options.budget=3000", cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     text = " ".join(result.stdout.split())
-    assert "the budget of 900 tokens is spent" in text and "failed" in text
+    assert "of 8 instances played to their ends" in text and "failed: " in text
+    assert "the budget of 1,500 tokens is spent" in text and "the budget of 3,000 tokens is spent" in text
+    result = command(*line, "engine.options.budget=20", cwd=tmp_path)
+    assert result.returncode == 2 and "no instance was answered to its end" in result.stderr
 
 
 def test_a_model_that_the_server_does_not_have(url: str, tmp_path: Path) -> None:
