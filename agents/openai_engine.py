@@ -92,7 +92,7 @@ class OpenAIRollout:
         try:
             import openai
         except ImportError as error:
-            raise ServerRefused(f"model={model}: pip install 'ragen-lite[openai]'") from error
+            raise ServerRefused(f"model={model}: pip install 'openai>=2.25'") from error
         key = os.environ.get("OPENAI_API_KEY", "none")
         self._client = openai.OpenAI(api_key=key, base_url=self.url, max_retries=retries, timeout=timeout)
         self._errors = openai.APIError

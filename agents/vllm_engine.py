@@ -26,6 +26,7 @@ from ragen_lite.agents.engine import EngineFailure, Request, StaleWeights, check
 from ragen_lite.agents.trajectory import Completion, Stop
 
 OLDEST, TOO_NEW = "0.32", "0.34"
+INSTALL = f"pip install 'vllm>={OLDEST},<{TOO_NEW}'"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 OURS = (  # what this file decides, since the trainer's exactness hangs on it
     *("model", "skip_tokenizer_init", "load_format", "logprobs_mode", "generation_config", "hf_overrides", "dtype"),
@@ -56,11 +57,11 @@ def import_vllm() -> Any:
     """The vllm module, set up for one process. Raises EngineUnavailable."""
     found = installed()
     if found is None:
-        raise EngineUnavailable("engine=vllm: vLLM is not installed; pip install 'ragen-lite[vllm]', or engine=torch")
+        raise EngineUnavailable(f"engine=vllm: vLLM is not installed; {INSTALL}, or engine=torch")
     if not supported(found):
         raise EngineUnavailable(
             f"engine=vllm: vLLM {found} is installed; {OLDEST} up to, not including, {TOO_NEW} is what this was "
-            f"written for: pip install 'vllm>={OLDEST},<{TOO_NEW}', or engine=torch"
+            f"written for: {INSTALL}, or engine=torch"
         )
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine in this process: tensors are handed over, not sent
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")

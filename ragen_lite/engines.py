@@ -8,7 +8,7 @@ import torch
 
 from ragen_lite.agents.engine import Engine, Restarting
 from ragen_lite.agents.torch_engine import TorchEngine
-from ragen_lite.agents.vllm_engine import OLDEST, TOO_NEW, EngineUnavailable, VLLMEngine, installed, supported
+from ragen_lite.agents.vllm_engine import INSTALL, OLDEST, TOO_NEW, EngineUnavailable, VLLMEngine, installed, supported
 from ragen_lite.config import Config, ConfigError
 from ragen_lite.learner import Score, casting, scorer
 from ragen_lite.models import Policy
@@ -22,7 +22,7 @@ def choose(gpu: bool, vllm: str | None, dtype: str = "auto") -> tuple[str, str]:
     if not gpu:
         return "torch", "there is no GPU"
     if vllm is None:
-        return "torch", "vLLM is not installed (pip install 'ragen-lite[vllm]')"
+        return "torch", f"vLLM is not installed ({INSTALL})"
     if not supported(vllm):
         return "torch", f"vLLM {vllm} is not one of the versions this was written for ({OLDEST} up to {TOO_NEW})"
     if dtype == "float64":

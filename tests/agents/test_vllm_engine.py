@@ -15,7 +15,7 @@ from ragen_lite.agents.vllm_engine import EngineUnavailable, VLLMEngine, import_
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        (None, r"vLLM is not installed; pip install 'ragen-lite\[vllm\]', or engine=torch"),
+        (None, "vLLM is not installed; pip install 'vllm>=0.32,<0.34', or engine=torch"),
         ("0.31.2", r"vLLM 0.31.2 is installed; 0.32 up to, not including, 0.34"),
         ("0.34.0", "pip install 'vllm>=0.32,<0.34', or engine=torch"),
         ("1.0.0+cpu", "vLLM 1.0.0"),
