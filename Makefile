@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Spinning OpenMP threads slow each other down on a shared machine.
 export GOMP_SPINCOUNT := 0
 
-.PHONY: setup train test test-vllm bench lint format tiny clean
+.PHONY: setup train test test-vllm bench bench-vllm lint format tiny clean
 
 setup: .venv/installed
 
@@ -32,6 +32,9 @@ bench: setup
 	$(BIN)/python benchmarks/environments.py
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/learner.py
+
+bench-vllm: .venv/installed-vllm
+	$(BIN)/python benchmarks/vllm_rollout.py
 
 lint: setup
 	$(BIN)/ruff check .
