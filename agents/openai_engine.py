@@ -208,6 +208,7 @@ class OpenAIRollout:
     def _why(self, error: Any) -> Exception:
         """What a failed request means: for all of them, or for this one."""
         name, text = type(error).__name__, " ".join(str(error).split())[:200]
+        text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)  # it goes to a terminal
         with self._lock:
             if getattr(error, "code", None) == "context_length_exceeded" or "maximum context length" in text:
                 return self._failed("the context is full")

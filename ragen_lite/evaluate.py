@@ -249,6 +249,8 @@ def run(config: Config) -> None:
     """Print the table of one policy (two with eval.compare), the random policy and the solver."""
     from rich.console import Console
 
+    from ragen_lite.display import safe
+
     console = Console()
     spec = make_spec(config)
     split, n = config.eval.split, config.eval.instances
@@ -260,7 +262,7 @@ def run(config: Config) -> None:
         )
     for path in [config.model.path, *([config.eval.compare] if config.eval.compare else [])]:
         if path not in ("random", "solver"):
-            played |= _measure(config, spec, path, lambda text: console.print(text, markup=False))
+            played |= _measure(config, spec, path, lambda text: console.print(safe(text)))
     names = list(played)
     if len(names) == 4:
         pairs = [(names[0], names[2]), (names[1], names[3])]
@@ -281,7 +283,7 @@ def run(config: Config) -> None:
     for a, b in pairs or [(name, "random") for name in names]:
         console.print(paired(a, played[a], b, played[b]), markup=False)
     if failures:
-        console.print(f"failed: {failures}", markup=False)
+        console.print(safe(f"failed: {failures}"))
 
 
 def _measure_model(

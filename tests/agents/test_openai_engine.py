@@ -169,10 +169,10 @@ def test_a_server_that_refuses_everything_stops_the_evaluation(server: Server, s
 
 @pytest.mark.parametrize("status", [400, 422])
 def test_a_request_that_is_refused_from_the_first_is_no_lost_game(server: Server, status: int) -> None:
-    server.text = "max_tokens is not supported with this model"
+    server.text = "max_tokens is not supported with \x1b[31mthis model"
     server.script = [status] * 50
     player = OpenAIRollout(SOKOBAN, server.model, concurrency=2)
-    with pytest.raises(ServerRefused, match="max_tokens is not supported"):
+    with pytest.raises(ServerRefused, match="max_tokens is not supported with \ufffd.31mthis"):
         player.play(starts(40), Sampling(1.0, 9))
 
 
