@@ -18,8 +18,10 @@ from ragen_lite.agents.isolation import EnvFailure, EnvSpec
 from ragen_lite.agents.rollout import Start, outcome_of
 from ragen_lite.agents.trajectory import Outcome, Sampling, Trajectory, Turn
 
-FATAL = ("AuthenticationError", "PermissionDeniedError", "NotFoundError")  # every other request would fail alike
-AT_FIRST = ("APIConnectionError", "BadRequestError", "UnprocessableEntityError")  # so would it where none was answered
+FATAL = (  # where no request was answered yet, every other would fail alike
+    *("AuthenticationError", "PermissionDeniedError", "NotFoundError"),
+    *("APIConnectionError", "BadRequestError", "UnprocessableEntityError"),
+)
 SERVER = "server: "  # how the error of a trajectory begins whose request failed
 
 
@@ -65,6 +67,12 @@ def parse(model: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
+def counted(usage: Any, name: str) -> int:
+    """A number of tokens as a server tells it; 0 for whatever is none."""
+    value = getattr(usage, name, None)
+    return value if isinstance(value, int) and value > 0 else 0
+
+
 class OpenAIRollout:
     """Plays trajectories of one task with a server's chat completions, many at once.
 
@@ -94,7 +102,10 @@ class OpenAIRollout:
         except ImportError as error:
             raise ServerRefused(f"model={model}: pip install 'openai>=2.25'") from error
         key = os.environ.get("OPENAI_API_KEY", "none")
-        self._client = openai.OpenAI(api_key=key, base_url=self.url, max_retries=retries, timeout=timeout)
+        try:
+            self._client = openai.OpenAI(api_key=key, base_url=self.url, max_retries=retries, timeout=timeout)
+        except Exception as error:  # of the HTTP library, which one depends on openai's version
+            raise ServerRefused(f"model={model}: no address: {error}") from error
         self._errors = openai.APIError
         self.spec, self.concurrency, self.budget = spec, concurrency, budget
         self.account = Account()
@@ -189,13 +200,12 @@ class OpenAIRollout:
                 max_tokens=sampling.max_tokens,
             )
             completion = answer.parse()
-            reply = completion.choices[0].message.content or ""
+            reply = str(completion.choices[0].message.content or "")
         except self._errors as error:
             raise self._why(error) from error
         except (IndexError, AttributeError, TypeError, ValueError) as error:
             raise self._failed("an answer that is no chat completion") from error
-        prompt_tokens = getattr(completion.usage, "prompt_tokens", None) or 0
-        reply_tokens = getattr(completion.usage, "completion_tokens", None) or 0
+        prompt_tokens, reply_tokens = (counted(completion.usage, n) for n in ("prompt_tokens", "completion_tokens"))
         if self.budget is not None and not prompt_tokens:
             raise ServerRefused(f"{self.url} does not tell how many tokens it used, so no budget can be kept")
         with self._lock:
@@ -212,10 +222,11 @@ class OpenAIRollout:
         with self._lock:
             if getattr(error, "code", None) == "context_length_exceeded" or "maximum context length" in text:
                 return self._failed("the context is full")
-            if name in FATAL or (name in AT_FIRST and not self.account.requests):
+            if name in FATAL and not self.account.requests:
                 if name == "APIConnectionError":
                     return ServerRefused(f"no server answers at {self.url}: {text}")
-                return ServerRefused(f"{self.url} refuses model {self.name}: {name}: {text}")
+                hint = "; such addresses end in /v1" if name == "NotFoundError" and "/v1" not in self.url else ""
+                return ServerRefused(f"{self.url} refuses model {self.name}: {name}: {text}{hint}")
             return self._failed(f"{name}: {text}")
 
     def _failed(self, why: str) -> _RequestFailed:

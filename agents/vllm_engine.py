@@ -28,10 +28,13 @@ from ragen_lite.agents.trajectory import Completion, Stop
 OLDEST, TOO_NEW = "0.32", "0.34"
 INSTALL = f"pip install 'vllm>={OLDEST},<{TOO_NEW}'"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-OURS = (  # what this file decides, since the trainer's exactness hangs on it
-    *("model", "skip_tokenizer_init", "load_format", "logprobs_mode", "generation_config", "hf_overrides", "dtype"),
-    *("max_model_len", "max_num_seqs", "enable_sleep_mode", "seed", "disable_log_stats"),
-)
+# What this file decides, since the trainer's exactness hangs on it, and by which key where there is one.
+OURS = {
+    **dict.fromkeys(("skip_tokenizer_init", "load_format", "logprobs_mode", "generation_config", "hf_overrides")),
+    **dict.fromkeys(("enable_sleep_mode", "disable_log_stats", "tokenizer", "tokenizer_mode", "model_weights")),
+    **{"model": "model", "dtype": "model.dtype", "max_model_len": "engine.max_model_len", "seed": "seed"},
+    **{"max_num_seqs": "engine.slots"},
+}
 
 
 class EngineUnavailable(ValueError):
@@ -149,7 +152,7 @@ class VLLMEngine:
             config.save_pretrained(folder)
             try:
                 self.llm = vllm.LLMEngine.from_engine_args(vllm.EngineArgs(model=folder, **chosen))
-            except (ValueError, TypeError, RuntimeError) as error:
+            except Exception as error:  # its workers' failures arrive as bare ones
                 raise EngineUnavailable(f"vLLM refuses this model or these options: {error}") from error
             finally:  # vLLM's CPU worker takes the function away
                 torch.set_num_threads = set_num_threads
@@ -175,8 +178,17 @@ class VLLMEngine:
             if name not in known:
                 close = difflib.get_close_matches(name, known, 3)
                 hint = f"; did you mean {' or '.join(close)}?" if close else ""
-                why = "is set by this engine" if name in OURS else "is no engine argument of vLLM"
+                if name in OURS:
+                    hint = f" by {OURS[name]}" if OURS[name] else ""
+                why = "is set here" if name in OURS else "is no engine argument of vLLM"
                 raise EngineUnavailable(f"engine.options.{name} {why}{hint}")
+        share, workers = options.get("gpu_memory_utilization", 0.5), options.get("tensor_parallel_size", 1)
+        if not isinstance(share, (int, float)) or not 0 < share <= 1:
+            raise EngineUnavailable(
+                f"engine.options.gpu_memory_utilization={share}: it is a share, above 0 and up to 1"
+            )
+        if not isinstance(workers, int) or workers < 1:
+            raise EngineUnavailable(f"engine.options.tensor_parallel_size={workers}: it is a number of GPUs")
         chosen: dict[str, Any] = {
             "enable_prefix_caching": True,
             "gpu_memory_utilization": 0.5,
@@ -198,7 +210,8 @@ class VLLMEngine:
             )
             token = 2 * config.num_hidden_layers * width * (4 if dtype == "float32" else 2)
             need = slots * (self.max_model_len + 32) * token
-            share = options.pop("gpu_memory_utilization", chosen.pop("gpu_memory_utilization"))
+            del chosen["gpu_memory_utilization"]
+            options.pop("gpu_memory_utilization", None)
             chosen["kv_cache_memory_bytes"] = int(
                 min(need, share * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
             )

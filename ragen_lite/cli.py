@@ -145,6 +145,9 @@ def command(name: str, purpose: str, run: Callable[[Config], None]) -> None:
     except _expected() as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
 
 
 def _expected() -> tuple[type[Exception], ...]:

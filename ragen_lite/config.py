@@ -31,7 +31,7 @@ class ModelConfig:
 
     path: str = "tiny"
     """tiny, a folder or a hub name; scratch:HIDDENxLAYERSxHEADS for random weights (96x4x3 where left out), to be
-    taught by sft; for evaluate also random and solver."""
+    taught by sft; for evaluate and play also random, solver and openai:NAME@URL."""
     dtype: str = "auto"
     """Arithmetic: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16, float64. Weights are never 16 bit."""
 
@@ -78,8 +78,9 @@ class EngineConfig:
     slots: int = 256
     """Trajectories under way at once; bounds the cache's memory."""
     options: dict[str, Any] = field(default_factory=dict)
-    """engine.options.NAME=VALUE: any engine argument of vLLM, such as gpu_memory_utilization (the share of the GPU's
-    memory for weights and cache) or tensor_parallel_size; of model=openai: concurrency, budget, retries, timeout."""
+    """engine.options.NAME=VALUE: vLLM's engine arguments that are no keys here, such as gpu_memory_utilization (the
+    share of the GPU's memory for weights and cache) or tensor_parallel_size; of model=openai: concurrency, budget,
+    retries, timeout."""
     max_model_len: int | None = None
     """Longest trajectory in tokens; null: what the model allows, at most 4096."""
 
@@ -146,8 +147,8 @@ class RunConfig:
     name: str = "run"
     """The last part of the folder's name."""
     resume: str = "no"
-    """no, auto (the newest run of this env and name from its last good checkpoint; a new one if it has none), or a run
-    folder."""
+    """no, auto (from the last good checkpoint of the newest run of this env and name that has one; else a new run), or
+    a run folder."""
     save_every: int = 50
     """Iterations between checkpoints; the last is always saved, the three newest are kept."""
     wandb: bool = False

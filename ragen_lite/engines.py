@@ -32,15 +32,17 @@ def choose(gpu: bool, vllm: str | None, dtype: str = "auto") -> tuple[str, str]:
 
 def resolve(config: Config, note: Note) -> None:
     """Replace engine.name=auto by what it stands for here, and say so."""
+    asked = "engine=torch"
     if config.engine.name == "auto":
         config.engine.name, why = choose(torch.cuda.is_available(), installed(), config.model.dtype)
         note(f"engine=auto takes {config.engine.name}: {why}")
+        asked = f"engine=auto, which takes {config.engine.name} here ({why})"
     if config.engine.name == "torch" and config.engine.options:
-        raise ConfigError("engine.options does nothing with engine=torch: it is for vllm's engine arguments")
+        raise ConfigError(f"engine.options does nothing with {asked}: it is for vllm's engine arguments")
     if config.engine.name == "torch" and config.algo.correction != "off":
         raise ConfigError(
-            f"algo.correction={config.algo.correction} does nothing with engine=torch, which samples with the "
-            "learner's own weights and arithmetic: take engine=vllm, or algo.correction=off"
+            f"algo.correction={config.algo.correction} does nothing with {asked}: it samples with the learner's own "
+            "weights and arithmetic; take engine=vllm, or algo.correction=off"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import difflib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -62,6 +63,7 @@ class Summary:
     reply_tokens: float | None
     format_errors: float
     errors: int
+    out_of_tokens: float
 
 
 def total_regret(trajectory: Trajectory) -> float | None:
@@ -95,6 +97,7 @@ def summarise(trajectories: Sequence[Trajectory]) -> Summary:
         float(np.mean(lengths)) if lengths else None,
         float(np.mean([turn.info.get("unreadable") is not None for turn in turns])) if turns else 0.0,
         sum(t.outcome is Outcome.ERROR for t in trajectories),
+        sum(t.outcome is Outcome.OUT_OF_TOKENS for t in trajectories) / max(1, len(trajectories)),
     )
 
 
@@ -163,6 +166,7 @@ class Evaluator:
 
 
 LINES: dict[str, Callable[[Summary], str]] = {
+    "instances": lambda s: f"{s.n}",
     "success": lambda s: f"{s.success:.1%}",
     "  95%": lambda s: f"{s.success_low:.1%}-{s.success_high:.1%}",
     "return": lambda s: f"{s.reward:.2f}",
@@ -172,6 +176,7 @@ LINES: dict[str, Callable[[Summary], str]] = {
     "turns": lambda s: f"{s.turns:.2f}",
     "reply tokens": lambda s: "-" if s.reply_tokens is None else f"{s.reply_tokens:.1f}",
     "format errors": lambda s: f"{s.format_errors:.1%}",
+    "out of tokens": lambda s: f"{s.out_of_tokens:.1%}",
 }
 
 
@@ -204,15 +209,26 @@ def paired(name: str, first: Sequence[Trajectory], other: str, second: Sequence[
 def server(config: Config, spec: EnvSpec, path: str) -> OpenAIRollout:
     """The policy behind ``openai:NAME@URL``. Raises ConfigError for what it cannot be told."""
     for name, value in config.engine.options.items():
-        known = name in ("concurrency", "budget", "retries", "timeout")
-        if not known or not isinstance(value, (int, float)) or value < (name != "retries"):
+        if name not in (known := ("concurrency", "budget", "retries", "timeout")):
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ConfigError(f"engine.options.{name}: model=openai takes {', '.join(known)}{hint}")
+        whole = type(value) is int and value >= (name != "retries")
+        if not (whole or (name == "budget" and value is None)) and not (
+            name == "timeout" and isinstance(value, float) and 0 < value < math.inf
+        ):
             raise ConfigError(
-                f"engine.options.{name}={value}: model=openai takes concurrency (requests at once), budget (tokens), "
-                "retries and timeout (seconds), numbers of 1 or more (retries: 0)"
+                f"engine.options.{name}={value}: concurrency (requests at once), budget (tokens) and retries are whole "
+                "numbers from 1 (retries: 0), timeout is in seconds"
             )
     if config.engine.name != "auto":
         raise ConfigError(f"engine={config.engine.name} does nothing with model={path}: the server is the engine")
     return OpenAIRollout(spec, path, **config.engine.options)
+
+
+def was_answered(trajectory: Trajectory) -> bool:
+    """Whether no request of it failed: what a server did not play is no lost game."""
+    return not (trajectory.error or "").startswith(SERVER)
 
 
 def _measure(config: Config, spec: EnvSpec, path: str, note: Callable[[str], None]) -> dict[str, list[Trajectory]]:
@@ -223,11 +239,13 @@ def _measure(config: Config, spec: EnvSpec, path: str, note: Callable[[str], Non
         with watched(config) as on_progress:
             evaluator = Evaluator(player, config)
             evaluator.on_progress = on_progress
-            sampled = evaluator.play(config.eval.split, config.eval.instances, config.sample.temperature)
-            player.budget = whole
-            greedy = evaluator.play(config.eval.split, config.eval.instances, 0.0)
+            try:
+                sampled = evaluator.play(config.eval.split, config.eval.instances, config.sample.temperature)
+                player.budget = whole
+                greedy = evaluator.play(config.eval.split, config.eval.instances, 0.0)
+            finally:
+                note(f"{player.name} at {player.url}: {player.account}")
         player.close()
-        note(f"{player.name} at {player.url}: {player.account}")
         played = {"sampled": sampled, "greedy": greedy}
     else:
         played = _measure_model(config, spec, path, note)
@@ -269,19 +287,19 @@ def run(config: Config) -> None:
     for name in baselines(spec):
         played[name] = scripted(spec, name, split, n)
     failures = error_summary([t for ts in played.values() for t in ts])
-    answered = [i for i in range(n) if not any((ts[i].error or "").startswith(SERVER) for ts in played.values())]
-    if not answered:
+    answered = {name: [t for t in ts if was_answered(t)] for name, ts in played.items()}
+    if not any(answered[name] for name in names or answered):
         raise ConfigError(f"{config.model.path}: no instance was answered to its end: {failures}")
-    played = {name: [ts[i] for i in answered] for name, ts in played.items()}
-    told = f"{n} instances" if len(answered) == n else f"the {len(answered)} of {n} instances played to their ends"
     console.print(
         table(
-            {k: summarise(v) for k, v in played.items()},
-            f"{spec.id}, {told}, {split} split; 95%: Wilson for success, bootstrap for return",
+            {name: summarise(ts) for name, ts in answered.items() if ts},
+            f"{spec.id}, {n} instances of the {split} split; 95%: Wilson for success, bootstrap for return",
         )
     )
     for a, b in pairs or [(name, "random") for name in names]:
-        console.print(paired(a, played[a], b, played[b]), markup=False)
+        both = [(x, y) for x, y in zip(played[a], played[b], strict=True) if was_answered(x) and was_answered(y)]
+        if both:
+            console.print(paired(a, [x for x, _ in both], b, [y for _, y in both]), markup=False)
     if failures:
         console.print(safe(f"failed: {failures}"))
 

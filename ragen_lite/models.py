@@ -40,6 +40,8 @@ def load_policy(config: Config, path: str | Path | None = None) -> Policy:
     """The policy at ``path`` (``config.model.path`` where left out). Raises ConfigError with what to do."""
     name = str(path or config.model.path)
     logging.disable_progress_bar()
+    if name.startswith("openai:"):
+        raise ConfigError(f"model={name}: a server's model can be evaluated and played, not trained")
     if name.partition(":")[0] == "scratch":
         return _scratch(config, name)
     folder = TINY if name == "tiny" else Path(name)

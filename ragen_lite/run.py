@@ -9,6 +9,7 @@ rollout/return              undiscounted return
 rollout/turns               turns a trajectory
 rollout/reply_tokens        tokens a reply
 rollout/format_errors       share of turns whose reply could not be read
+rollout/out_of_tokens       share of trajectories whose next prompt did not fit the context
 rollout/errors              trajectories whose environment failed (a count)
 rollout/kept_groups         share of groups that passed the filter
 rollout/tokens_per_second   tokens sampled a second
@@ -44,6 +45,7 @@ import gzip
 import json
 import math
 import re
+import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -84,8 +86,9 @@ class Run:
         if config.run.resume == "auto":
             ours = re.compile(rf"\d{{8}}-\d{{6}}(\.\d+)?-{re.escape(slug)}")
             older = sorted((f for f in root.glob("*") if ours.fullmatch(f.name)), key=lambda f: f.name)
-            if older and any((older[-1] / "checkpoints").glob("step-*")):
-                return cls._resume(older[-1], config)
+            saved = [f for f in older if any((f / "checkpoints").glob("step-*"))]
+            if saved:
+                return cls._resume(saved[-1], config)
             run = cls._new(root, slug, config)
             why = f"{older[-1]} has no checkpoint yet" if older else f"there is no run of {slug} in {root}"
             run.notes.append(f"{why}: a new run begins")
@@ -146,6 +149,11 @@ class Run:
         for path in (self.folder / "trajectories").glob("step-*.jsonl.gz"):
             if int(path.name[5:].partition(".")[0]) > step:
                 path.unlink()
+
+    def discard(self) -> None:
+        """Remove the folder of a run that never began, so that nobody takes it for one."""
+        if self.start == 0 and not (self.folder / "metrics.jsonl").exists():
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The steps logged so far; a last line that was cut off is left out."""

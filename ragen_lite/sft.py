@@ -143,7 +143,11 @@ def sft(config: Config) -> None:
     with Display(config, run) as display:
         for note in (*notes, *run.notes):
             display.note(note)
-        parts = build(config, policy, spec, run, display)
+        try:
+            parts = build(config, policy, spec, run, display)
+        except BaseException:
+            run.discard()
+            raise
         parts.learner.temperature = 1.0  # cross-entropy; sample.temperature is for the evaluations
         source = make_source(config, spec, parts.policy.chat)
         stop = listen()

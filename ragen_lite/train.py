@@ -110,6 +110,7 @@ def rollout_metrics(trajectories: Sequence[Trajectory], kept: float, seconds: fl
         "rollout/turns": summary.turns,
         "rollout/reply_tokens": summary.reply_tokens or 0.0,
         "rollout/format_errors": summary.format_errors,
+        "rollout/out_of_tokens": summary.out_of_tokens,
         "rollout/errors": summary.errors,
         "rollout/kept_groups": kept,
         "rollout/tokens_per_second": tokens / seconds,
@@ -252,7 +253,11 @@ def train(config: Config) -> None:
         for note in (*notes, *run.notes):
             display.note(note)
         display.status("making the engine")
-        parts = build(config, policy, spec, run, display)
+        try:
+            parts = build(config, policy, spec, run, display)
+        except BaseException:
+            run.discard()
+            raise
         stop = listen()
         try:
             _loop(parts, spec, stop)

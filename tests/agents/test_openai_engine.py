@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
+from ragen_lite import evaluate
 from ragen_lite.agents.isolation import EnvSpec
 from ragen_lite.agents.openai_engine import OpenAIRollout, ServerRefused, parse
 from ragen_lite.agents.rollout import Start
 from ragen_lite.agents.trajectory import Outcome, Sampling
+from ragen_lite.config import Config, ConfigError, EngineConfig, EvalConfig
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 SOKOBAN = EnvSpec("ragen_lite/Sokoban-v0")
@@ -167,6 +169,14 @@ def test_a_server_that_refuses_everything_stops_the_evaluation(server: Server, s
     assert len(server.requests) <= 6
 
 
+def test_a_refusal_after_answers_loses_nothing_that_was_played(server: Server) -> None:
+    server.text = "gone"
+    server.script = [None] + [404] * 50
+    player = OpenAIRollout(SOKOBAN, server.model, concurrency=1)
+    first, second = player.play(starts(2), Sampling(1.0, 9))
+    assert first.outcome is second.outcome is Outcome.ERROR and len(first.turns) == 1
+
+
 @pytest.mark.parametrize("status", [400, 422])
 def test_a_request_that_is_refused_from_the_first_is_no_lost_game(server: Server, status: int) -> None:
     server.text = "max_tokens is not supported with \x1b[31mthis model"
@@ -182,6 +192,10 @@ def test_a_budget_needs_a_server_that_counts(server: Server) -> None:
     assert played.error is None
     with pytest.raises(ServerRefused, match="no budget can be kept"):
         OpenAIRollout(SOKOBAN, server.model, budget=100).play(starts(1), Sampling(1.0, 9))
+    server.usage = {"prompt_tokens": -5, "completion_tokens": "many"}  # type: ignore[dict-item]
+    player = OpenAIRollout(SOKOBAN, server.model)
+    player.play(starts(1), Sampling(1.0, 9))
+    assert player.account.tokens == 0
     server.usage = {"prompt_tokens": 50}
     player = OpenAIRollout(SOKOBAN, server.model, budget=1000)
     player.play(starts(1), Sampling(1.0, 9))
@@ -211,6 +225,48 @@ def test_no_server() -> None:
 def test_addresses_that_are_none(model: str) -> None:
     with pytest.raises(ServerRefused, match="give openai:NAME@URL"):
         parse(model)
+
+
+def test_an_address_that_no_library_takes() -> None:
+    with pytest.raises(ServerRefused, match="no address"):
+        OpenAIRollout(SOKOBAN, "openai:m@http://[::1/v1")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"concurency": 3}, "did you mean concurrency"),
+        ({"concurrency": 2.5}, "engine.options.concurrency=2.5: concurrency .* whole numbers"),
+        ({"concurrency": True}, "whole numbers"),
+        ({"retries": -1}, "whole numbers"),
+        ({"timeout": float("nan")}, "timeout is in seconds"),
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        evaluate.server(Config(engine=EngineConfig(options=options)), SOKOBAN, "openai:m@http://127.0.0.1:9/v1")
+    fine = {"budget": None, "retries": 0, "timeout": 0.5, "concurrency": 1}
+    evaluate.server(Config(engine=EngineConfig(options=fine)), SOKOBAN, "openai:m@http://127.0.0.1:9/v1").close()
+
+
+def test_what_a_server_did_not_play_is_left_out_and_said(
+    server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    server.text = "\x1b[31mout of order"
+    server.script = [None] * 5 + [500] + [None] * 200  # the second of six, in the sampled pass
+    options = {"concurrency": 1, "retries": 0}
+    config = Config(engine=EngineConfig(options=options), eval=EvalConfig(instances=6))
+    config.model.path = server.model
+    evaluate.run(config)
+    text = capsys.readouterr().out
+    row = next(line for line in text.splitlines() if line.startswith("│ instances"))
+    assert [cell.strip() for cell in row.split("│")[2:4]] == ["5", "6"]
+    assert "the same 5 instances" in " ".join(text.split()) and "the same 6 instances" in " ".join(text.split())
+    assert "failed: 1 x server: InternalServerError" in " ".join(text.split()) and "\x1b" not in text
+    server.script = [None, *[500] * 500]
+    with pytest.raises(ConfigError, match="no instance was answered to its end"):
+        evaluate.run(config)
 
 
 def test_an_environment_that_fails_is_an_error_as_everywhere(server: Server) -> None:

@@ -48,12 +48,17 @@ def test_auto_is_resolved_once_and_said(monkeypatch: pytest.MonkeyPatch) -> None
     [
         (Config(engine=EngineConfig("torch", options={"budget": 3})), "engine.options does nothing with engine=torch"),
         (
+            Config(engine=EngineConfig("auto", options={"x": 3})),
+            r"engine=auto, which takes torch here \(there is no GPU",
+        ),
+        (
             Config(engine=EngineConfig("torch"), algo=AlgoConfig(correction="token")),
             "algo.correction=token does nothing with engine=torch",
         ),
     ],
 )
-def test_what_would_do_nothing_is_refused(config: Config, message: str) -> None:
+def test_what_would_do_nothing_is_refused(config: Config, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=message):
         engines.resolve(config, lambda text: None)
 

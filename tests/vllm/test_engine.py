@@ -150,12 +150,22 @@ def test_what_goes_wrong_within_vllm_is_an_engine_failure(engine: VLLMEngine, mo
     ("name", "message"),
     [
         ("tensor_paralel_size", "is no engine argument of vLLM; did you mean tensor_parallel_size"),
-        ("logprobs_mode", "is set by this engine"),
+        ("logprobs_mode", "is set here"),
+        ("max_num_seqs", "is set here by engine.slots"),
+        ("tokenizer", "is set here"),
     ],
 )
 def test_options_that_it_does_not_take(policy: Any, name: str, message: str) -> None:
     with pytest.raises(EngineUnavailable, match=f"engine.options.{name} {message}"):
         VLLMEngine(policy.config, frozenset({2}), 64, options={name: 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("gpu_memory_utilization", v) for v in ("abc", None, 0, 5)] + [("tensor_parallel_size", "two")]
+)
+def test_values_that_cannot_be(policy: Any, name: str, value: Any) -> None:
+    with pytest.raises(EngineUnavailable, match=f"engine.options.{name}={value}: it is"):
+        VLLMEngine(policy.config, frozenset({2}), 64, options={name: value})
 
 
 def test_a_process_takes_one_engine(engine: VLLMEngine, policy: Any) -> None:

@@ -113,6 +113,7 @@ def test_options_and_dtypes_that_cannot_be(tmp_path: Path) -> None:
         ("engine.options.gpu_memory_utilisation=0.3", "did you mean gpu_memory_utilization"),
         ("engine.options.kv_cache_dtype=nonsense", "vLLM refuses this model or these options"),
         ("model.dtype=float64", "vLLM has no float64"),
+        ("engine.options.tensor_parallel_size=5", "vLLM refuses this model or these options"),
     ):
         result = command("evaluate", "engine=vllm", argument, cwd=tmp_path)
         assert result.returncode == 2 and message in result.stderr, result.stdout + result.stderr
