@@ -41,13 +41,14 @@ time/sync_s                 seconds of handing the weights to the engine and pro
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import math
 import re
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -150,10 +151,15 @@ class Run:
             if int(path.name[5:].partition(".")[0]) > step:
                 path.unlink()
 
-    def discard(self) -> None:
-        """Remove the folder of a run that never began, so that nobody takes it for one."""
-        if self.start == 0 and not (self.folder / "metrics.jsonl").exists():
-            shutil.rmtree(self.folder, ignore_errors=True)
+    @contextlib.contextmanager
+    def begun(self) -> Iterator[None]:
+        """Remove the folder of a new run that fails before it has logged anything: nobody should take it for one."""
+        try:
+            yield
+        except BaseException:
+            if self.start == 0 and not (self.folder / "metrics.jsonl").exists():
+                shutil.rmtree(self.folder, ignore_errors=True)
+            raise
 
     def metrics(self) -> list[dict[str, Any]]:
         """The steps logged so far; a last line that was cut off is left out."""

@@ -140,14 +140,10 @@ def sft(config: Config) -> None:
     engines.resolve(config, notes.append)
     spec, policy = make_spec(config), load_policy(config)
     run = Run.open(config, "sft")
-    with Display(config, run) as display:
+    with run.begun(), Display(config, run) as display:
         for note in (*notes, *run.notes):
             display.note(note)
-        try:
-            parts = build(config, policy, spec, run, display)
-        except BaseException:
-            run.discard()
-            raise
+        parts = build(config, policy, spec, run, display)
         parts.learner.temperature = 1.0  # cross-entropy; sample.temperature is for the evaluations
         source = make_source(config, spec, parts.policy.chat)
         stop = listen()

@@ -249,15 +249,11 @@ def train(config: Config) -> None:
     engines.resolve(config, notes.append)
     spec, policy = make_spec(config), load_policy(config)
     run = Run.open(config)
-    with Display(config, run) as display:
+    with run.begun(), Display(config, run) as display:
         for note in (*notes, *run.notes):
             display.note(note)
         display.status("making the engine")
-        try:
-            parts = build(config, policy, spec, run, display)
-        except BaseException:
-            run.discard()
-            raise
+        parts = build(config, policy, spec, run, display)
         stop = listen()
         try:
             _loop(parts, spec, stop)

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,6 +130,27 @@ def test_a_damaged_checkpoint_gives_way_to_the_last_good_one(ten_steps: Path, tm
     assert "step-10 is damaged (model.safetensors is not what was written); the one before it is used" in text
     assert "after step 9" in text
     assert contents(run, 10) == contents(ten_steps, 10)
+
+
+def test_a_start_that_fails_leaves_no_folder_and_hides_no_run(ten_steps: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / ten_steps.name
+    shutil.copytree(ten_steps, run)
+    (tmp_path / "runs" / "20990101-000000-sokoban-run" / "checkpoints").mkdir(parents=True)  # a later one, empty
+    failed = command("train", *SMALL, "engine.max_model_len=10000", cwd=tmp_path)
+    assert failed.returncode == 2 and len(list((tmp_path / "runs").iterdir())) == 2
+    code = (
+        "from ragen_lite import train\n"
+        "from ragen_lite.config import Config, ConfigError\n"
+        "def refuse(*arguments): raise ConfigError('an engine that cannot be had')\n"
+        "train.build = refuse\n"
+        "try: train.train(Config())\n"
+        "except ConfigError as error: print(error)\n"
+    )
+    line = [sys.executable, "-W", "ignore", "-c", code]
+    failed = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=110, check=True)
+    assert "cannot be had" in failed.stdout and len(list((tmp_path / "runs").iterdir())) == 2
+    result = command("train", *RESUMABLE, "run.resume=auto", cwd=tmp_path)
+    assert result.returncode == 0 and "after step 10" in " ".join(result.stdout.split()), result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
