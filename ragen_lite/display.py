@@ -74,7 +74,7 @@ class Display:
     def _open_writers(self) -> list[Any]:
         from torch.utils.tensorboard import SummaryWriter
 
-        writers: list[Any] = [SummaryWriter(str(self.run.folder / "tensorboard"), purge_step=self.run.start + 1)]
+        others: list[Any] = []
         if self.config.run.wandb:
             # Not only whether it imports: the folder wandb/ that it leaves behind imports too, as an empty namespace.
             found = importlib.util.find_spec("wandb")
@@ -83,8 +83,9 @@ class Display:
             import wandb
 
             wandb.init(project="ragen-lite", name=self.run.folder.name, config=asdict(self.config))
-            writers.append(wandb)
-        return writers
+            others.append(wandb)
+        # Last, since it begins to write at once: nothing can fail behind it.
+        return [SummaryWriter(str(self.run.folder / "tensorboard"), purge_step=self.run.start + 1), *others]
 
     def __enter__(self) -> Display:
         if self.console.is_terminal:
