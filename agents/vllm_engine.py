@@ -88,8 +88,6 @@ def _failing(doing: str) -> Iterator[None]:
     """Make whatever goes wrong within vLLM an EngineFailure."""
     try:
         yield
-    except StaleWeights:
-        raise
     except Exception as error:
         raise EngineFailure(f"vLLM, {doing}: {type(error).__name__}: {error}") from error
 
@@ -191,7 +189,6 @@ class VLLMEngine:
             raise EngineUnavailable(f"engine.options.tensor_parallel_size={workers}: it is a number of GPUs")
         chosen: dict[str, Any] = {
             "enable_prefix_caching": True,
-            "gpu_memory_utilization": 0.5,
             "max_model_len": self.max_model_len,
             "max_num_seqs": slots,
             "dtype": dtype,
@@ -210,11 +207,12 @@ class VLLMEngine:
             )
             token = 2 * config.num_hidden_layers * width * (4 if dtype == "float32" else 2)
             need = slots * (self.max_model_len + 32) * token
-            del chosen["gpu_memory_utilization"]
             options.pop("gpu_memory_utilization", None)
             chosen["kv_cache_memory_bytes"] = int(
                 min(need, share * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
             )
+        else:
+            chosen["gpu_memory_utilization"] = share
         return chosen | options
 
     # ---- the Engine protocol ----
@@ -290,11 +288,12 @@ class VLLMEngine:
             weights = {name: tensor.to(self._dtype).cpu() for name, tensor in weights.items()}
         with _failing("taking weights"):
             self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": list(weights.items())})
-            for held in self.llm.collective_rpc(_vectors):
-                self._compare(held, weights)
+            held = self.llm.collective_rpc(_vectors)
             if self._asleep:
                 self._asleep = not self.llm.wake_up(tags=["kv_cache"])
             clean = not self._asleep and self.llm.reset_prefix_cache()
+        for vectors in held:
+            self._compare(vectors, weights)
         if not clean:
             raise StaleWeights("vLLM did not wake up" if self._asleep else "vLLM did not reset its prefix cache")
         self._known.clear()

@@ -151,7 +151,7 @@ def sft(config: Config) -> None:
             _loop(parts, spec, source, stop)
         except Interrupted:
             display.note(farewell(run))
-        except (EngineFailure, StaleWeights):  # in an evaluation, after the step was saved
+        except (EngineFailure, StaleWeights):
             display.note(farewell(run))
             raise
         finally:

@@ -27,13 +27,7 @@ from ragen_lite.config import Config, ConfigError
 from ragen_lite.display import Display
 from ragen_lite.evaluate import Evaluator, as_json, baselines, make_spec, scripted, summarise
 from ragen_lite.learner import Learner, Optim
-from ragen_lite.loss import (
-    FILTERS,
-    LossInputs,
-    LossOptions,
-    policy_loss,
-    token_weights,
-)
+from ragen_lite.loss import FILTERS, LossInputs, LossOptions, policy_loss, token_weights
 from ragen_lite.models import Policy, load_policy
 from ragen_lite.report import write_report
 from ragen_lite.run import Run
