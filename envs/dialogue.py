@@ -86,6 +86,13 @@ def _write_free(thought: str, answer: str) -> str:
     return answer
 
 
+REMINDERS_ZH = {
+    "think_answer": "请始终按此格式回答：<think> [你的思考] </think> <answer> [你的答案] </answer>",
+    "answer": "请把答案写在 <answer> [你的答案] </answer> 中",
+    "boxed": "请把最终答案写在 \\boxed{} 中",
+    "free": "",
+}
+
 PROTOCOLS = {
     "think_answer": Protocol(
         "Always output: <think> [your thoughts] </think> <answer> [your answer] </answer>",
@@ -154,8 +161,14 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         self.max_actions_per_turn = int(getattr(task, "max_actions_per_turn", 1))
         self.max_actions = int(getattr(task, "max_actions", self.max_turns * self.max_actions_per_turn))
         self.turn_penalty = float(getattr(task, "turn_penalty", 0.1))
-        self.observation_space = text_space(env.observation_space.max_length + 400)
+        chinese = getattr(task, "language", "en") == "zh"
+        self._reminder = REMINDERS_ZH[name] if chinese else self.protocol.reminder
+        self._whole = bool(getattr(task, "conversation", False))
+        letters = env.observation_space.character_set | frozenset(self._reminder)
+        self.observation_space = text_space(env.observation_space.max_length + 400, letters)
         self.action_space = text_space(100_000)
+        few = len(self._names) <= 30
+        self._allowed = f"actions out of {', '.join(self._names)}" if few else f"actions such as {self._names[0]}"
         self._ids = {word.lower(): number for number, word in enumerate(self._names, self._first)}
 
     @property
@@ -163,9 +176,11 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         """The system prompt: the task's rules, its actions and its budgets."""
         rules = str(getattr(self.unwrapped, "instructions", "") or "Reach the goal of the task.")
         if not self._names:
-            return rules
+            turns = "" if self.max_turns == 1 or self._whole else f"\nYou have {self.max_turns} turns."
+            return f"{rules}{turns}"
+        actions = getattr(self.unwrapped, "action_help", "") or f"The actions are {', '.join(self._names)}."
         return (
-            f"{rules}\nThe actions are {', '.join(self._names)}. You have {self.max_turns} turns, up to "
+            f"{rules}\n{actions} You have {self.max_turns} turns, up to "
             f"{self.max_actions_per_turn} actions a turn (separated by{SEPARATOR.rstrip()}) and "
             f"{self.max_actions} actions in all."
         )
@@ -200,9 +215,10 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
                 break
         self.turn += 1
         spent = self.turn > self.max_turns or self.actions_taken >= self.max_actions
-        known = [float(r) for r in regrets if r is not None]
-        regret = sum(known) if known and len(known) == len(regrets) else None
-        info = {**info, "actions": done, "unreadable": why, "regret": regret}
+        if not self._whole:
+            known = [float(r) for r in regrets if r is not None]
+            regret = sum(known) if known and len(known) == len(regrets) else None
+            info = {**info, "actions": done, "unreadable": why, "regret": regret}
         note = f"Your reply could not be read: {why}.\n" if why else ""
         terminated = terminated or self.max_turns == 1  # a task of one turn is answered, rightly or not
         return self._message(note), reward, terminated, (truncated or spent) and not terminated, info
@@ -214,6 +230,8 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
 
     def read(self, reply: str) -> list[Any]:
         """The actions of a reply: numbers of a game, or the one text of an answer. Raises Unreadable."""
+        if self._whole:
+            return [reply]
         answer = self.protocol.read(reply).strip()
         if not self._names:
             if not answer:
@@ -222,11 +240,13 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         words = [word.strip() for word in answer.split(SEPARATOR.strip())]
         unknown = [word for word in words if word.lower() not in self._ids]
         if unknown:
-            raise Unreadable(f"the answer must be actions out of {', '.join(self._names)}")
+            raise Unreadable(f"the answer must be {self._allowed}")
         return [self._ids[word.lower()] for word in words]
 
     def write(self, thought: str, actions: list[Any]) -> str:
         """The reply that carries out ``actions``: what ``read`` reads back."""
+        if self._whole:
+            return str(actions[0])
         return self.protocol.write(thought, SEPARATOR.join(self._word(action) for action in actions))
 
     def _word(self, action: Any) -> str:
@@ -234,9 +254,11 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
 
     def _message(self, note: str) -> str:
         lines = self._state
+        if self._whole:
+            return lines
         if self._names:
             left = self.max_actions - self.actions_taken
             lines = f"Turn {self.turn}:\nState:\n{lines}\nYou have {left} actions left."
         elif self.max_turns > 1:
             lines = f"Turn {self.turn}:\n{lines}"
-        return f"{note}{lines} {self.protocol.reminder}".rstrip()
+        return f"{note}{lines} {self._reminder}".rstrip()

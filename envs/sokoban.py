@@ -15,17 +15,17 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from ragen_lite.envs.base import TextTask, split_of, text_space, wanted_split
+from ragen_lite.envs.base import Game, split_of, text_space, wanted_split
 from ragen_lite.envs.sokoban_levels import Level, gym_sokoban_level, one_box_level, read_boxoban, reverse_play
 from ragen_lite.envs.sokoban_solver import ACTIONS, Board, SearchLimit
 
-STEP, BOX_ON, BOX_OFF, SOLVED = -0.1, 1.0, -1.0, 10.0
+BOX_ON, BOX_OFF = 1.0, -1.0
 SEARCH = 20_000  # states searched for one cost: about a second, enough for most 10x10 rooms of four boxes
 SPRITES = ("wall", "floor", "box_target", "box_on_target", "box", "player", "player_on_target")
 OBSERVATIONS = ("grid", "coords", "grid_coords")
 
 
-class Sokoban(TextTask[int]):
+class Sokoban(Game):
     """Push every box (X) onto a target (O).
 
     Args:
@@ -38,13 +38,8 @@ class Sokoban(TextTask[int]):
         max_turns, max_actions_per_turn, max_actions: the budgets.
         regret: whether ``info`` carries the optimal cost and the regret; an exact search at each new state of a room
             with several boxes.
-        timid, aimless, slip: how bad the teacher of ``demonstrate`` is: the share of its turns that stop after one
-            action; the share that go for any open push; and the share of its actions replaced by random ones. All 0
-            is the solver.
 
-    ``info``: success; boxes_on_target; and with ``regret`` optimal_cost (actions to go at the start), cost_to_go,
-    regret (how much the last action worsened the best reachable end, in actions; inf where it dead-locked the room),
-    deadlock. The last four are None where the exact search was given up.
+    ``info``: Game's, and boxes_on_target. The costs are None where the exact search was given up.
     """
 
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
@@ -62,26 +57,19 @@ class Sokoban(TextTask[int]):
         max_actions_per_turn: int = 5,
         max_actions: int = 12,
         regret: bool = True,
-        timid: float = 0.0,
-        aimless: float = 0.0,
-        slip: float = 0.0,
         render_mode: str | None = None,
     ) -> None:
         if min(height, width) < 4 or boxes < 1:
             raise ValueError(f"Sokoban needs at least 4x4 squares and one box, not {height}x{width} and {boxes}")
         if observation not in OBSERVATIONS:
             raise ValueError(f"unknown observation {observation!r}: choose one of {', '.join(OBSERVATIONS)}")
-        if not 1 <= min_cost <= max_actions or max_turns * max_actions_per_turn < max_actions:
-            raise ValueError(
-                f"budgets that no room can meet: min_cost {min_cost} <= max_actions {max_actions} <= "
-                f"max_turns x max_actions_per_turn {max_turns} x {max_actions_per_turn} must hold"
-            )
+        if not 1 <= min_cost <= max_actions:
+            raise ValueError(f"budgets that no room can meet: 1 <= min_cost {min_cost} <= max_actions {max_actions}")
+        self.budget(max_turns, max_actions_per_turn, max_actions)
         self.height, self.width, self.boxes, self.levels = height, width, boxes, levels
         self.observation, self.min_cost, self.regret = observation, min_cost, regret
-        self.max_turns, self.max_actions_per_turn, self.max_actions = max_turns, max_actions_per_turn, max_actions
-        self.turn_penalty = -STEP * max_actions_per_turn
-        self.timid, self.aimless, self.slip, self.render_mode = timid, aimless, slip, render_mode
-        self.action_space: gym.spaces.Space[Any] = gym.spaces.Discrete(4)
+        self.render_mode = render_mode
+        self.action_space = gym.spaces.Discrete(4)
         self._table: list[int] | None = None  # the cost of every state of a one-box board
         self._table_board: Board | None = None
         if levels not in ("reverse", "gym_sokoban"):
@@ -153,40 +141,27 @@ class Sokoban(TextTask[int]):
             self._table = self.board.distances() if single else None
             self._table_board = self.board
         self._floor = ["#" if w else "O" if i in self.board.targets else "_" for i, w in enumerate(self.board.walls)]
-        self._costs: dict[tuple[int, frozenset[int]], float | None] = {}
-        self.actions_taken = 0
+        self._known: dict[tuple[int, frozenset[int]], float | None] = {}
         self._on = len(self.placed & self.board.targets)
-        self.optimal_cost = self._cost = self.cost_to_go() if self.regret else None
-        return self._text(), self._info(None)
+        return self.begin(boxes_on_target=self._on)
 
     # ---- dynamics ----
 
     def step(self, action: int) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """One action; see the class for rewards and info."""
-        if not 0 <= action < 4:
-            raise ValueError(f"action {action!r} is not one of 0 to 3 ({', '.join(ACTIONS)})")
-        self.player, self.placed = self.board.move(self.player, self.placed, int(action))
-        self.actions_taken += 1
-        on = len(self.placed & self.board.targets)
-        solved = on == len(self.placed)
-        reward = STEP + (BOX_ON if on > self._on else BOX_OFF if on < self._on else 0.0) + (SOLVED if solved else 0.0)
-        self._on = on
-        regret = None
-        if self.regret:
-            before, self._cost = self._cost, self.cost_to_go()
-            if before is not None and self._cost is not None:
-                # From a dead-locked state nothing is left to lose.
-                regret = 0.0 if math.isinf(before) else 1 + self._cost - before
-        return self._text(), reward, solved, self.actions_taken >= self.max_actions and not solved, self._info(regret)
+        self.player, self.placed = self.board.move(self.player, self.placed, self.chosen(action))
+        before, self._on = self._on, len(self.placed & self.board.targets)
+        gained = BOX_ON if self._on > before else BOX_OFF if self._on < before else 0.0
+        return self.after(self._on == len(self.placed), gained, boxes_on_target=self._on)
 
     def cost_to_go(self) -> float | None:
         """Actions of a shortest solution from here; inf where the room is dead-locked, None where it is too large."""
         if self._table is not None:
             return self._look_up(self.player, self.placed)
         state = (self.player, self.placed)
-        if state not in self._costs:
+        if state not in self._known:
             self._remember_solution()
-        return self._costs[state]
+        return self._known[state]
 
     def _look_up(self, player: int, boxes: frozenset[int]) -> float:
         assert self._table is not None
@@ -199,31 +174,20 @@ class Sokoban(TextTask[int]):
         try:
             solution = self.board.solve(*state, limit=SEARCH)
         except SearchLimit:
-            self._costs[state] = None
+            self._known[state] = None
             return
         if solution is None:
-            self._costs[state] = math.inf
+            self._known[state] = math.inf
             return
         for left, action in zip(range(len(solution), 0, -1), solution, strict=True):
-            self._costs[state] = float(left)
+            self._known[state] = float(left)
             state = self.board.move(*state, action)
-        self._costs[state] = 0.0
-
-    def _info(self, regret: float | None) -> dict[str, Any]:
-        info: dict[str, Any] = {"success": self._on == len(self.placed), "boxes_on_target": self._on}
-        if self.regret:
-            deadlock = None if self._cost is None else math.isinf(self._cost)
-            info |= {
-                "optimal_cost": self.optimal_cost,
-                "cost_to_go": self._cost,
-                "regret": regret,
-                "deadlock": deadlock,
-            }
-        return info
+        self._known[state] = 0.0
 
     # ---- what the player sees ----
 
-    def _text(self) -> str:
+    def text(self) -> str:
+        """The room, the places of things, or both."""
         width, targets, cells = self.board.width, self.board.targets, self._floor.copy()
         for box in self.placed:
             cells[box] = "√" if box in targets else "X"
@@ -245,7 +209,7 @@ class Sokoban(TextTask[int]):
     def render(self) -> str | NDArray[np.uint8] | None:  # type: ignore[override]
         """The room as text, or with gym-sokoban's sprites as an array (16 x height, 16 x width, 3)."""
         if self.render_mode == "ansi":
-            return self._text()
+            return self.text()
         if self.render_mode != "rgb_array":
             return None
         sprites, targets = _sprites(), self.board.targets
@@ -273,14 +237,17 @@ class Sokoban(TextTask[int]):
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[int]]:
         """One turn of the teacher: it names where it starts to push and where it stops, walks there and pushes."""
-        plan = self._aimless_plan(rng) if rng.random() < self.aimless else self.solve()
-        if not plan:
-            plan = self._aimless_plan(rng) or [int(rng.integers(4))]
-        thought, actions = self._first_push(plan)
-        if rng.random() < self.timid:
-            actions = actions[:1]
-        slips = [int(rng.integers(4)) if rng.random() < self.slip else action for action in actions]
-        return thought, slips
+        plan = self.solve()
+        return self._first_push(plan) if plan else self.wander(rng)
+
+    def wander(self, rng: np.random.Generator) -> tuple[str, list[int]]:
+        """Walk to and make any push that is open."""
+        walks = self.board.walks(self.player, self.placed)
+        options = self.board.pushes(walks, self.placed)
+        if not options:
+            return self._first_push([int(rng.integers(4))])
+        square, action = options[rng.integers(len(options))]
+        return self._first_push([*self.board.path(walks, square), action])
 
     def _first_push(self, plan: list[int]) -> tuple[str, list[int]]:
         """The walk of a plan up to its first push and the pushes straight on, cut at the turn's budget."""
@@ -296,15 +263,6 @@ class Sokoban(TextTask[int]):
             return "walk", plan[: self.max_actions_per_turn]
         thought = f"push {ACTIONS[plan[count - 1]]} from {self.place(start)} to {self.place(end)}"
         return thought, plan[: min(count, self.max_actions_per_turn)]
-
-    def _aimless_plan(self, rng: np.random.Generator) -> list[int]:
-        """Walk to and make any push that is open; empty where none is."""
-        walks = self.board.walks(self.player, self.placed)
-        options = self.board.pushes(walks, self.placed)
-        if not options:
-            return []
-        square, action = options[rng.integers(len(options))]
-        return [*self.board.path(walks, square), action]
 
 
 @lru_cache(maxsize=1)

@@ -13,8 +13,24 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 __version__ = "0.1.0"
 
 TASKS = {
-    "ragen_lite/Sokoban-v0": "ragen_lite.envs.sokoban:Sokoban",
+    "ragen_lite/Arithmetic-v0": "ragen_lite.envs.arithmetic:Arithmetic",
+    "ragen_lite/Bandit-v0": "ragen_lite.envs.bandit:Bandit",
+    "ragen_lite/Blackjack-v0": "ragen_lite.envs.described:Blackjack",
+    "ragen_lite/CliffWalking-v0": "ragen_lite.envs.described:CliffWalking",
     "ragen_lite/Countdown-v0": "ragen_lite.envs.countdown:Countdown",
+    "ragen_lite/FrozenLake-v0": "ragen_lite.envs.frozen_lake:FrozenLake",
+    "ragen_lite/Game2048-v0": "ragen_lite.envs.game_2048:Game2048",
+    "ragen_lite/Hanoi-v0": "ragen_lite.envs.hanoi:Hanoi",
+    "ragen_lite/KnightsKnaves-v0": "ragen_lite.envs.knights_knaves:KnightsKnaves",
+    "ragen_lite/Minesweeper-v0": "ragen_lite.envs.minesweeper:Minesweeper",
+    "ragen_lite/Mix-v0": "ragen_lite.envs.mix:Mix",
+    "ragen_lite/Multiplication-v0": "ragen_lite.envs.arithmetic:Multiplication",
+    "ragen_lite/Rubik-v0": "ragen_lite.envs.rubik:Rubik",
+    "ragen_lite/Sokoban-v0": "ragen_lite.envs.sokoban:Sokoban",
+    "ragen_lite/Sudoku-v0": "ragen_lite.envs.sudoku:Sudoku",
+    "ragen_lite/Taxi-v0": "ragen_lite.envs.described:Taxi",
+    "ragen_lite/Wordle-v0": "ragen_lite.envs.wordle:Wordle",
+    "ragen_lite/WordProblems-v0": "ragen_lite.envs.word_problems:WordProblems",
 }
 
 for _id, _entry_point in TASKS.items():

@@ -137,7 +137,7 @@ def test_a_room_beyond_the_search_has_no_regret_rather_than_zero() -> None:
         env.board.solve(env.player, env.placed, limit=1)
     solve = env.board.solve
     object.__setattr__(env.board, "solve", lambda *state, limit: solve(*state, limit=1))
-    env._costs.clear()
+    env._known.clear()
     assert env.cost_to_go() is None
 
 

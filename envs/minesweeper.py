@@ -1,0 +1,212 @@
+"""Minesweeper without guessing: from the first opened square on, every board can be cleared by deduction alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from math import comb
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from ragen_lite.envs.base import Game, text_space, wanted_split
+
+HIDDEN = -1
+
+
+@lru_cache(maxsize=8)
+def neighbours(rows: int, columns: int) -> tuple[tuple[int, ...], ...]:
+    """The squares around each square."""
+    return tuple(
+        tuple(
+            r * columns + c
+            for r in range(max(0, row - 1), min(rows, row + 2))
+            for c in range(max(0, column - 1), min(columns, column + 2))
+            if (r, c) != (row, column)
+        )
+        for row in range(rows)
+        for column in range(columns)
+    )
+
+
+def placements(rules: list[tuple[tuple[int, ...], int]], squares: list[int], mines: int) -> Iterator[frozenset[int]]:
+    """Every way to put at most ``mines`` mines on ``squares`` so that each rule (squares, mines on them) holds."""
+    rules_of = {square: [k for k, (where, _) in enumerate(rules) if square in where] for square in squares}
+    need, free = [count for _, count in rules], [len(where) for where, _ in rules]
+    chosen: list[int] = []
+
+    def place(i: int) -> Iterator[frozenset[int]]:
+        if i == len(squares):
+            yield frozenset(chosen)
+            return
+        mine = rules_of[squares[i]]
+        for k in mine:
+            free[k] -= 1
+        if all(need[k] <= free[k] for k in mine):
+            yield from place(i + 1)
+        if len(chosen) < mines and all(need[k] > 0 for k in mine):
+            for k in mine:
+                need[k] -= 1
+            chosen.append(squares[i])
+            if all(need[k] <= free[k] for k in mine):
+                yield from place(i + 1)
+            chosen.pop()
+            for k in mine:
+                need[k] += 1
+        for k in mine:
+            free[k] += 1
+
+    yield from place(0)
+
+
+@lru_cache(maxsize=20_000)
+def risks(view: tuple[int, ...], rows: int, columns: int, mines: int) -> dict[int, float]:
+    """The chance of each hidden square to be a mine, given what is open: exact, every placement alike."""
+    around = neighbours(rows, columns)
+    hidden = [square for square, shown in enumerate(view) if shown == HIDDEN]
+    rules = []
+    for square, shown in enumerate(view):
+        if shown != HIDDEN and (where := tuple(s for s in around[square] if view[s] == HIDDEN)):
+            rules.append((where, shown))
+    edge = sorted({square for where, _ in rules for square in where})
+    inner = len(hidden) - len(edge)
+    total, on, outside = 0, dict.fromkeys(edge, 0), 0
+    for found in placements(rules, edge, mines):
+        left = mines - len(found)
+        if left > inner:
+            continue
+        ways = comb(inner, left)
+        total += ways
+        for square in found:
+            on[square] += ways
+        outside += comb(inner - 1, left - 1) if left else 0
+    return {s: on.get(s, outside) / total for s in hidden}
+
+
+class Minesweeper(Game):
+    """Open every square without a mine.
+
+    Args:
+        rows, columns: size of the field. mines: how many mines lie in it.
+        max_turns, max_actions_per_turn, max_actions: the budgets; null for the last takes what no field needs more
+        than.
+
+    A first square is open at the start. Rewards are Game's, and up to +1 in all for squares opened. A mine ends it. The
+    regret of an action is the chance that it was a mine, where a safe square was known; there always is one.
+    """
+
+    def __init__(
+        self,
+        rows: int = 4,
+        columns: int = 4,
+        mines: int = 3,
+        max_turns: int = 4,
+        max_actions_per_turn: int = 4,
+        max_actions: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        if not (2 <= rows <= 16 and 2 <= columns <= 16 and 1 <= mines <= rows * columns // 3):
+            raise ValueError(
+                f"{rows}x{columns} squares with {mines} mines: 2 to 16 rows and columns, a third mines at most"
+            )
+        self.rows, self.columns, self.mines, self.render_mode = rows, columns, mines, render_mode
+        self.budget(max_turns, max_actions_per_turn, max_actions or max_turns * max_actions_per_turn)
+        self.action_names = tuple(f"({row},{column})" for row in range(rows) for column in range(columns))
+        self.action_space = gym.spaces.Discrete(rows * columns)
+        self.observation_space = text_space(2 * rows * columns)
+
+    @property
+    def instructions(self) -> str:
+        return (
+            f"You play Minesweeper on {self.rows}x{self.columns} squares with {self.mines} mines: open every "
+            "square without a mine.\n# is a hidden square, a digit an open one with so many mines around it. "
+            "Around a 0 all is opened. You never need to guess."
+        )
+
+    @property
+    def action_help(self) -> str:  # type: ignore[override]
+        """How a square is opened."""
+        return "(row,column) opens a square, such as (0,1), counted from (0,0) at the top left."
+
+    def _instance(self) -> tuple[frozenset[int], int]:
+        """Mines and a first square from which deduction clears the field within the budget."""
+        n = self.rows * self.columns
+        for _ in range(10_000):
+            squares = self.np_random.permutation(n)
+            mines, first = frozenset(squares[: self.mines].tolist()), int(squares[self.mines])
+            if 0 < self._clicks(mines, first) <= self.max_actions:
+                return mines, first
+        raise RuntimeError(
+            f"no {self.rows}x{self.columns} field with {self.mines} mines that deduction clears in {self.max_actions} "
+            "actions, in 10,000 draws: allow more actions or fewer mines"
+        )
+
+    def _clicks(self, mines: frozenset[int], first: int) -> int:
+        """Squares that deduction opens one by one; 0 where it gets stuck or nothing is left to open."""
+        view, clicks = self._opened((HIDDEN,) * (self.rows * self.columns), mines, first), 0
+        while view.count(HIDDEN) > self.mines:
+            safe = self._safe(view)
+            if not safe:
+                return 0
+            view, clicks = self._opened(view, mines, safe[0]), clicks + 1
+        return clicks
+
+    def _opened(self, view: tuple[int, ...], mines: frozenset[int], square: int) -> tuple[int, ...]:
+        around, shown, queue = neighbours(self.rows, self.columns), list(view), [square]
+        while queue:
+            square = queue.pop()
+            if shown[square] == HIDDEN:
+                shown[square] = len(mines.intersection(around[square]))
+                if not shown[square]:
+                    queue += around[square]
+        return tuple(shown)
+
+    def _risks(self, view: tuple[int, ...]) -> dict[int, float]:
+        return risks(view, self.rows, self.columns, self.mines)
+
+    def _safe(self, view: tuple[int, ...]) -> list[int]:
+        return [square for square, risk in self._risks(view).items() if risk == 0]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Draw a field of ``options["split"]`` (``train`` where it is left out)."""
+        super().reset(seed=seed)
+        made = self.draw(wanted_split(options), self._instance, lambda m: f"{sorted(m[0])} {m[1]}")
+        self.laid, first = made
+        self.view = self._opened((HIDDEN,) * (self.rows * self.columns), self.laid, first)
+        self._open_at_start = len(self.view) - self.view.count(HIDDEN)
+        return self.begin()
+
+    def step(self, action: int) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Open a square; see the class for rewards."""
+        square = self.chosen(action)
+        risk = self._risks(self.view).get(square, 0.0)
+        hidden = self.view.count(HIDDEN)
+        if square in self.laid:
+            return *self.after(False, over=True)[:4], {"success": False, "regret": risk}
+        self.view = self._opened(self.view, self.laid, square)
+        gained = (hidden - self.view.count(HIDDEN)) / (len(self.view) - self.mines - self._open_at_start)
+        text, reward, terminated, truncated, info = self.after(self.view.count(HIDDEN) == self.mines, gained)
+        return text, reward, terminated, truncated, info | {"regret": risk}
+
+    def text(self) -> str:
+        """The field as it is seen."""
+        rows = (self.view[i : i + self.columns] for i in range(0, len(self.view), self.columns))
+        return "\n".join([" ".join(["#" if shown == HIDDEN else str(shown) for shown in row]) for row in rows])
+
+    def solve(self) -> list[int]:
+        """Every square that is safe by what is seen, and what follows from opening them, up to the turn's budget."""
+        view, plan = self.view, list[int]()
+        while len(plan) < self.max_actions_per_turn and view.count(HIDDEN) > self.mines:
+            plan.append(self._safe(view)[0])
+            view = self._opened(view, self.laid, plan[-1])
+        return plan
+
+    def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[int]]:
+        """Squares that what is seen now proves safe: nothing that only later openings would show."""
+        return "", self._safe(self.view)[: self.max_actions_per_turn]
+
+    def guess(self, rng: np.random.Generator) -> list[int]:
+        """Random hidden squares."""
+        hidden = [square for square, shown in enumerate(self.view) if shown == HIDDEN]
+        return [int(square) for square in rng.permutation(hidden)[: self.max_actions_per_turn]]

@@ -1,0 +1,141 @@
+"""Several tasks as one: mixed by weight, or one after the other as a curriculum; each keeps its rules and budgets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from ragen_lite.envs.base import TextTask, text_space, wanted_split
+from ragen_lite.envs.dialogue import Dialogue
+from ragen_lite.envs.registry import find
+
+OPTIONS = ("env", "weight", "protocol", "habits")
+HABITS = ("timid", "aimless", "slip")
+
+
+class Mix(TextTask[str]):
+    """One of several tasks an episode, drawn by the seed; all members of a group get the same.
+
+    Args:
+        tasks: ``{name: weight}`` or ``{label: {env: name, weight: 1, protocol: null, ...}}``, every further entry
+            being an option of that task; ``env`` is the label where it is left out. Example: ``{sokoban: 2, lake:
+            {env: frozen_lake,
+            size: 5}}``.
+        curriculum: play the tasks in their order as training goes on, each for a share of the steps by its weight;
+            evaluation still mixes them all.
+
+    A task's ``habits`` make its teacher worse for supervised learning: ``timid`` (the share of its turns that stop
+    after one action), ``aimless`` (the share that have no aim) and ``slip`` (the share of its actions, or of its
+    answers, that are random).
+
+    ``info`` is the task's own, and ``task``, its label: success is counted for each.
+    """
+
+    metadata = {"render_modes": ["ansi"], "render_fps": 1}
+    conversation = True
+    protocol = "free"
+
+    def __init__(
+        self,
+        tasks: dict[str, Any] | None = None,
+        curriculum: bool = False,
+        render_mode: str | None = None,
+    ) -> None:
+        entries = {
+            label: dict(entry) if isinstance(entry, dict) else {"weight": entry}
+            for label, entry in (tasks or {"sokoban": 1, "countdown": 1}).items()
+        }
+        self.render_mode, self.curriculum = render_mode, curriculum
+        self.labels = tuple(entries)
+        weights = np.array([float(entry.get("weight", 1)) for entry in entries.values()])
+        if not (weights >= 0).all() or weights.sum() == 0:
+            raise ValueError(f"tasks={tasks}: weights are 0 or more, and one must be above 0")
+        self.shares = weights / weights.sum()
+        self.habits: dict[str, dict[str, float]] = {}
+        self.dialogues: dict[str, Dialogue] = {}
+        for label, entry in entries.items():
+            habits = dict(entry.get("habits") or {})
+            if wrong := sorted(set(habits) - set(HABITS)):
+                raise ValueError(f"unknown habit {wrong[0]!r} of {label}: choose from {', '.join(HABITS)}")
+            self.habits[label] = {habit: float(habits.get(habit, 0.0)) for habit in HABITS}
+            kwargs = {name: value for name, value in entry.items() if name not in OPTIONS}
+            env: gym.Env[Any, Any] = gym.make(find(entry.get("env", label)), disable_env_checker=True, **kwargs)
+            self.dialogues[label] = Dialogue(env, entry.get("protocol"))
+        parts = list(self.dialogues.values())
+        self.label, self.active = self.labels[0], parts[0]
+        self.max_turns = self.max_actions = max(part.max_turns for part in parts)
+        self.max_actions_per_turn = 1
+        self.stochastic = any(getattr(part.unwrapped, "stochastic", False) for part in parts)
+        seen: list[Any] = [part.observation_space for part in parts]
+        letters = frozenset[str]().union(*(space.character_set for space in seen))
+        self.observation_space = text_space(max(space.max_length for space in seen), letters)
+        self.action_space = text_space(100_000)
+
+    @property
+    def instructions(self) -> str:
+        """The system prompt of the present task."""
+        return self.active.system
+
+    @property
+    def time_limit(self) -> float | None:
+        """The longest of the tasks' time limits, where one has any."""
+        limits = [getattr(part.unwrapped, "time_limit", None) for part in self.dialogues.values()]
+        return max((limit for limit in limits if limit), default=None)
+
+    def _choose(self, progress: float | None) -> str:
+        drawn = self.np_random.random()
+        place = drawn if progress is None or not self.curriculum else min(max(progress, 0.0), 1 - 1e-9)
+        return self.labels[min(int(np.searchsorted(np.cumsum(self.shares), place, "right")), len(self.labels) - 1)]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Draw a task and an instance of it; ``options["progress"]`` (0 to 1) is how far training has come."""
+        super().reset(seed=seed)
+        given = {**(options or {}), "split": wanted_split(options)}
+        self.label = self._choose(given.pop("progress", None))
+        self.active = self.dialogues[self.label]
+        message, info = self.active.reset(seed=int(self.np_random.integers(2**31)), options=given)
+        self.instance = f"{self.label}: {getattr(self.active.unwrapped, 'instance', '') or message}"
+        return message, {**info, "task": self.label}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """One reply, to the present task."""
+        message, reward, terminated, truncated, info = self.active.step(action)
+        return message, reward, terminated, truncated, {**info, "task": self.label}
+
+    def render(self) -> Any:
+        """The present task's."""
+        return self.active.render()
+
+    # ---- what the scripted policies ask, answered by whole replies ----
+
+    def solve(self) -> list[str] | None:
+        """The present task's next solver turn as a reply."""
+        task: Any = self.active.unwrapped
+        plan = task.solve() if hasattr(task, "solve") else None
+        return [self.active.write("", plan[: self.active.max_actions_per_turn])] if plan else None
+
+    def _guessed(self, rng: np.random.Generator) -> list[Any]:
+        task: Any = self.active.unwrapped
+        if hasattr(task, "guess"):
+            return list(task.guess(rng))
+        space = self.active.env.action_space
+        space.seed(int(rng.integers(2**31)))
+        return [space.sample() for _ in range(self.active.max_actions_per_turn)]
+
+    def guess(self, rng: np.random.Generator) -> list[str]:
+        """A random turn as a reply."""
+        return [self.active.write("", self._guessed(rng))]
+
+    def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[str]]:
+        """A teacher's turn as a reply, with the task's habits."""
+        task: Any = self.active.unwrapped
+        habits = self.habits[self.label]
+        if not hasattr(task, "demonstrate"):
+            return "", self.solve() or self.guess(rng)
+        thought, actions = task.wander(rng) if rng.random() < habits["aimless"] else task.demonstrate(rng)
+        if rng.random() < habits["timid"]:
+            actions = actions[:1]
+        slipped = [self._guessed(rng)[0] if rng.random() < habits["slip"] else action for action in actions]
+        return "", [self.active.write(thought, slipped)]

@@ -1,0 +1,68 @@
+"""From a short name such as ``frozen_lake`` to a Gymnasium id: our tasks, and those of installed packages.
+
+A package offers its environments by the entry point group ``ragen_lite.envs``: ``name = "package.module:Class"``, the
+class being the entry point of what the module registers with ``gymnasium.register``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from importlib.metadata import EntryPoint, entry_points
+
+import gymnasium as gym
+
+GROUP = "ragen_lite.envs"
+
+
+class UnknownEnv(ValueError):
+    """A name that no task, no installed package and no Gymnasium registration knows; it says what there is."""
+
+
+def short_name(env_id: str) -> str:
+    """The short name of an id.
+
+    >>> short_name("ragen_lite/FrozenLake-v0"), short_name("ragen_lite/Game2048-v0")
+    ('frozen_lake', 'game_2048')
+    """
+    name = env_id.rpartition("/")[2].partition("-v")[0]
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[a-z])(?=[0-9])", "_", name).lower()
+
+
+def ours() -> dict[str, str]:
+    """Short names and ids of the tasks of this package."""
+    return {short_name(env_id): env_id for env_id, spec in gym.registry.items() if spec.namespace == "ragen_lite"}
+
+
+def installed() -> dict[str, EntryPoint]:
+    """Short names and entry points of installed packages' environments."""
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def find(name: str) -> str:
+    """The id of an environment: of a short name, or of an id itself, as ``gymnasium.make`` takes it.
+
+    Raises UnknownEnv.
+    """
+    if "/" in name or ":" in name or name in gym.registry:
+        return name
+    if name in (known := ours()):
+        return known[name]
+    offered = installed()
+    if name in offered:
+        entry = offered[name]
+        importlib.import_module(entry.module)
+        for env_id, spec in gym.registry.items():
+            if spec.entry_point == entry.value:
+                return f"{entry.module}:{env_id}"
+        raise UnknownEnv(
+            f"the installed package offers {name} as {entry.value}, but {entry.module} registers no such entry "
+            "point with gymnasium.register"
+        )
+    every = sorted({*known, *offered})
+    close = difflib.get_close_matches(name, every, 1)
+    hint = f" - did you mean {close[0]}?" if close else ""
+    raise UnknownEnv(
+        f"{name}: choose one of {', '.join(every)}, or any registered Gymnasium env as MODULE:NAME-v0{hint}"
+    )
