@@ -99,7 +99,13 @@ class Handle:
             raise result
         if isinstance(result, tuple) and len(result) == 2:
             result = (result[0], 0.0, False, False, result[1])
-        return checked(result)
+        return self._told(checked(result))
+
+    def _told(
+        self, result: tuple[str, float, bool, bool, dict[str, Any]]
+    ) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        self.system = result[4].pop("system", self.system)  # of a reset: each task of a mixture has its own
+        return result
 
     def close(self) -> None:
         self._env.close()
@@ -120,7 +126,9 @@ def serve(descriptor: int) -> None:
             method, kwargs = connection.recv()
             handle.send(method, **kwargs)
             try:
-                connection.send((True, handle.take()))
+                result = handle.take()
+                result[4]["system"] = handle.system
+                connection.send((True, result))
             except EnvFailure as failure:
                 connection.send((False, str(failure)))
     except (EOFError, OSError):
@@ -202,7 +210,7 @@ class ProcessHandle(Handle):
             ) from None
         if not fine:
             raise EnvFailure(result)
-        return checked(result)
+        return self._told(checked(result))
 
     def _end(self) -> None:
         if self._process is not None:

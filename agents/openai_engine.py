@@ -163,7 +163,7 @@ class OpenAIRollout:
             return Trajectory(*who, (), (), (), tuple(turns), outcome, error)
 
         try:
-            env.send("reset", seed=start.seed, options={"split": start.split, "member": start.member})
+            env.send("reset", seed=start.seed, options=start.options)
             observation = env.take()[0]
             messages = [{"role": "system", "content": env.system}]
             while True:

@@ -22,12 +22,22 @@ PROCESSES = 4 * (os.cpu_count() or 1)  # environments with a process of their ow
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where a trajectory begins: the task instance (seed, split), its group, and which member of it this is."""
+    """Where a trajectory begins: the task instance (seed, split), its group, and which member of it this is.
+
+    ``progress``, from 0 to 1, is how far training has come, for curricula; None outside of training.
+    """
 
     seed: int
     split: str = "train"
     group: int = 0
     member: int = 0
+    progress: float | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the environment's ``reset`` is told beside the seed."""
+        told: dict[str, Any] = {"split": self.split, "member": self.member}
+        return told if self.progress is None else {**told, "progress": self.progress}
 
 
 class PromptTooLong(ValueError):
@@ -73,6 +83,7 @@ class _Run:
             turns=tuple(self.turns),
             outcome=outcome,
             error=error,
+            system=self.env.system,
         )
 
 
@@ -117,8 +128,7 @@ class Rollout:
                 while len(runs) < len(starts) and len(runs) - len(done) < limit:
                     i, start = len(runs), starts[len(runs)]
                     runs[i] = _Run(start, self._free.pop() if self._free else self.spec.open())
-                    options = {"split": start.split, "member": start.member}
-                    runs[i].env.send("reset", seed=start.seed, options=options)
+                    runs[i].env.send("reset", seed=start.seed, options=start.options)
                     acting.append(i)
                 answered = [i for i in acting if runs[i].env.ready()]
                 if not answered and len(acting) == len(runs) - len(done):
@@ -194,7 +204,7 @@ def play_out(env: Handle, env_id: str, policy: Policy, start: Start, chat: Chat 
     """
     run = _Run(start, env)
     try:
-        env.send("reset", seed=start.seed, options={"split": start.split, "member": start.member})
+        env.send("reset", seed=start.seed, options=start.options)
         run.observation = env.take()[0]
         while True:
             env.send("act", policy=policy)
@@ -252,6 +262,7 @@ def as_record(trajectory: Trajectory, advantages: Sequence[float] | None = None)
         "outcome": str(trajectory.outcome),
         "reward": trajectory.reward,
         "error": trajectory.error,
+        "system": trajectory.system,
         "turns": turns,
         "token_ids": list(trajectory.token_ids),
         "sampled": [int(s) for s in trajectory.sampled],

@@ -85,6 +85,7 @@ class Trajectory:
     turns: tuple[Turn, ...]
     outcome: Outcome
     error: str | None = field(default=None)
+    system: str = field(default="")
 
     @property
     def reward(self) -> float:

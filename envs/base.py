@@ -22,6 +22,17 @@ def text_space(max_length: int, more: frozenset[str] = frozenset()) -> gym.space
     return gym.spaces.Text(max_length, min_length=0, charset=CHARSET | more)
 
 
+class AnyText(gym.spaces.Text):
+    """A Text space over every character, for texts of the world; its samples are printable ASCII."""
+
+    def __init__(self, max_length: int) -> None:
+        super().__init__(max_length, min_length=0, charset=CHARSET)
+
+    def contains(self, x: Any) -> bool:
+        """Any text that is not too long."""
+        return isinstance(x, str) and len(x) <= self.max_length
+
+
 def split_of(content: str) -> str:
     """The split an instance belongs to: 80% train, 10% val, 10% test, by a stable hash of its content.
 
@@ -74,12 +85,12 @@ class TextTask(gym.Env[str, ActT], Generic[ActT]):
         raise NotImplementedError
 
     def solve(self) -> list[ActT] | None:
-        """The actions of a best solution from the present state; None where there is none."""
-        raise NotImplementedError
+        """The actions of a best solution from the present state; None where there is none, or no solver."""
+        return None
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[ActT]]:
         """One turn of a teacher: a thought and the actions that follow it. The solver's, unless a task knows better."""
-        return "", (self.solve() or [])[: self.max_actions_per_turn]
+        return "", (self.solve() or self.guess(rng))[: self.max_actions_per_turn]
 
     def wander(self, rng: np.random.Generator) -> tuple[str, list[ActT]]:
         """One turn without aim, of which supervised learning makes bad habits: a random one, unless told otherwise."""

@@ -129,8 +129,9 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         P (4,1), X (3,2), O (1,2)
         You have 9 actions left. Always output: <think> [your thoughts] </think> <answer> [your answer] </answer>
 
-    ``info`` is the task's, plus: ``actions`` (what was carried out, in words), ``unreadable`` (why, or None),
-    and ``regret`` as the sum over the turn's actions where the task tells it.
+    ``info`` of a reset is the task's, plus ``system``, the system prompt; of a step, plus: ``actions`` (what was
+    carried out, in words), ``unreadable`` (why, or None), and ``regret`` as the sum over the turn's actions where the
+    task tells it.
 
     Args:
         env: any environment with text observations and Discrete or Text actions.
@@ -166,6 +167,8 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         self._whole = bool(getattr(task, "conversation", False))
         letters = env.observation_space.character_set | frozenset(self._reminder)
         self.observation_space = text_space(env.observation_space.max_length + 400, letters)
+        if self._whole:
+            self.observation_space = env.observation_space
         self.action_space = text_space(100_000)
         few = len(self._names) <= 30
         self._allowed = f"actions out of {', '.join(self._names)}" if few else f"actions such as {self._names[0]}"
@@ -193,7 +196,7 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
             # The instance is the seed's; what chance does to it from here on is the member's own.
             self.unwrapped.np_random = np.random.default_rng([seed, options["member"]])
         self.turn, self.actions_taken, self._state = 1, 0, observation
-        return self._message(""), {"actions": [], "unreadable": None, **info}
+        return self._message(""), {"actions": [], "unreadable": None, **info, "system": self.system}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Read one reply and carry out its actions; Gymnasium's 5-tuple, the observation being the next message."""

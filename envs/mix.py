@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ragen_lite.envs.base import TextTask, text_space, wanted_split
+from ragen_lite.envs.base import AnyText, TextTask, text_space, wanted_split
 from ragen_lite.envs.dialogue import Dialogue
 from ragen_lite.envs.registry import find
 
@@ -69,8 +69,7 @@ class Mix(TextTask[str]):
         self.max_actions_per_turn = 1
         self.stochastic = any(getattr(part.unwrapped, "stochastic", False) for part in parts)
         seen: list[Any] = [part.observation_space for part in parts]
-        letters = frozenset[str]().union(*(space.character_set for space in seen))
-        self.observation_space = text_space(max(space.max_length for space in seen), letters)
+        self.observation_space = AnyText(max(space.max_length for space in seen))
         self.action_space = text_space(100_000)
 
     @property

@@ -1,13 +1,20 @@
-"""The command line: Hydra's ``key=value``, with what it would answer cryptically answered in a sentence."""
+"""The command line: Hydra's ``key=value``, with what it would answer cryptically answered in a sentence.
+
+``env=NAME`` is a file of configs/env, a task of ours or an installed package's; an option of the task may be written
+bare (``env=sokoban boxes=2``).
+"""
 
 from __future__ import annotations
 
 import difflib
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ragen_lite.config import Config, ConfigError, check, documented
+from ragen_lite.envs.registry import UnknownEnv, find, installed, ours
 
 CONFIGS = Path(__file__).with_name("configs")
 
@@ -16,14 +23,14 @@ _RUNS = ("env", "model", "engine", "sample", "seed")
 _LEARNS = (*_RUNS, "train", "eval.every", "eval.instances", "run", "recipe")
 _USES = {
     "train": (*_LEARNS, "algo"),
-    "sft": (*_LEARNS, "data"),
+    "sft": (*_LEARNS, "demos"),
     "evaluate": (*_RUNS, "eval.instances", "eval.split", "eval.compare"),
     "play": (*_RUNS, "eval.split"),
 }
 
 
 def refuse_unused(command: str, arguments: list[str]) -> None:
-    """Raise ConfigError for an argument that ``command`` does not read."""
+    """Raise ConfigError for an argument that ``command`` does not read; ``arguments`` as ``rewritten`` returns them."""
     for argument in arguments:
         key = argument.partition("=")[0].lstrip("+~")
         if "=" not in argument or argument.startswith("-") or key.startswith("hydra"):
@@ -37,8 +44,14 @@ def refuse_unused(command: str, arguments: list[str]) -> None:
 
 
 def options_of(group: str) -> list[str]:
-    """The choices of a configuration group such as ``env``."""
+    """The files of a configuration group such as ``env``."""
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def choices(group: str) -> list[str]:
+    """What can be written behind ``GROUP=``."""
+    tasks = {*ours(), *installed()} if group == "env" else set()
+    return sorted({*options_of(group), *tasks} - {"custom"})
 
 
 def groups() -> list[str]:
@@ -55,9 +68,10 @@ def help_text(command: str, purpose: str) -> str:
         "",
         "Groups, each a set of values (GROUP=CHOICE):",
     ]
-    lines += [f"  {group}={' | '.join(options_of(group))}" for group in groups()]
+    lines += [f"  {group}={' | '.join(choices(group))}" for group in groups()]
     lines += [
-        "  env=MODULE:NAME-v0 takes any registered Gymnasium env, model=PATH any Hugging Face folder or hub name",
+        "  env=MODULE:NAME-v0 takes any registered Gymnasium env, model=PATH any Hugging Face folder or hub name;",
+        "  an option of the task may be written without env.kwargs: env=sokoban boxes=2",
         "",
     ]
     lines += ["Values, with their defaults before a group changes them:"]
@@ -70,6 +84,42 @@ def help_text(command: str, purpose: str) -> str:
 # ---- the command line ----
 
 
+def task_options(arguments: list[str]) -> tuple[str, ...]:
+    """The options of the task that the arguments name (of the default one where they name none)."""
+    import gymnasium as gym
+
+    name = next((a.partition("=")[2] for a in arguments if a.startswith("env=")), "sokoban")
+    name = next((a.partition("=")[2] for a in arguments if a.startswith("env.id=")), name)
+    if name in options_of("env"):
+        text = (CONFIGS / "env" / f"{name}.yaml").read_text()
+        name = next((line.partition("id:")[2].strip() for line in text.splitlines() if line.startswith("id:")), name)
+    try:
+        env_id = find(name.strip("'"))
+        creator: Any = gym.spec(env_id).entry_point  # this imports the module of MODULE:NAME-v0
+        creator = gym.envs.registration.load_env_creator(creator) if isinstance(creator, str) else creator
+        return tuple(inspect.signature(creator).parameters) if creator else ()
+    except Exception:  # whatever is wrong with the environment is told where it is made
+        return ()
+
+
+def rewritten(arguments: list[str]) -> list[str]:
+    """The arguments as Hydra takes them. Raises ConfigError."""
+    options: tuple[str, ...] | None = None
+    result = []
+    for argument in arguments:
+        key, equals, _ = argument.partition("=")
+        known = [name for name, _, _ in documented()]
+        if equals and key.isidentifier() and key not in known and key not in groups():
+            options = task_options(arguments) if options is None else options
+            if key in options:
+                argument = f"env.kwargs.{argument}"
+            elif close := difflib.get_close_matches(key, [*options, *known], 1):
+                where = "is an option of the task" if close[0] in options else "is a key"
+                raise ConfigError(f"unknown key {key!r} - did you mean {close[0]}, which {where}?")
+        result += rewrite(argument)
+    return result
+
+
 def rewrite(argument: str) -> list[str]:
     """An argument as Hydra takes it: models by path, environments by id, options of the task. Raises ConfigError."""
     key, equals, value = argument.partition("=")
@@ -79,14 +129,13 @@ def rewrite(argument: str) -> list[str]:
     if bare in groups():
         if bare == "model" and value not in options_of("model") and "," not in value:
             return ["model=hf", f"model.path='{value}'"]
-        if bare == "env" and (":" in value or "/" in value):
-            return ["env=custom", f"env.id='{value}'"]
+        if bare == "env" and not all(choice in options_of("env") for choice in value.split(",")):
+            return environment(value)
         for choice in value.split(","):
             if choice not in options_of(bare):
                 close = difflib.get_close_matches(choice, options_of(bare), 1)
                 hint = f" - did you mean {close[0]}?" if close else ""
-                extra = ", or any registered Gymnasium env as MODULE:NAME-v0" if bare == "env" else ""
-                raise ConfigError(f"{bare}={choice}: choose one of {', '.join(options_of(bare))}{extra}{hint}")
+                raise ConfigError(f"{bare}={choice}: choose one of {', '.join(options_of(bare))}{hint}")
         return [argument]
     if bare.startswith(("env.kwargs.", "engine.options.")):
         return [f"++{bare}={value}"]
@@ -96,6 +145,24 @@ def rewrite(argument: str) -> list[str]:
         hint = f"did you mean {' or '.join(close)}?" if close else f"the keys are {', '.join(known)}"
         raise ConfigError(f"unknown key {bare!r} - {hint} --help documents them all")
     return [argument]
+
+
+def environment(value: str) -> list[str]:
+    """``env=VALUE`` for tasks without a file in configs/env; several, for a sweep, between commas. Raises "
+    "ConfigError."""
+    try:
+        ids = [find(choice) for choice in value.split(",")]
+    except UnknownEnv as error:
+        close = difflib.get_close_matches(value, choices("env"), 1)
+        hint = f" - did you mean {close[0]}?" if close else ""
+        raise ConfigError(
+            f"env={value}: choose one of {', '.join(choices('env'))}, or any registered Gymnasium env as MODULE:NAME-v0"
+            f"{hint}"
+        ) from error
+    except ImportError as error:
+        raise ConfigError(f"env={value}: its package cannot be imported: {error}") from error
+    quoted = ",".join(f"'{env_id}'" for env_id in ids)
+    return ["env=custom", f"env.id={quoted}"]
 
 
 def compose(arguments: list[str]) -> Config:
@@ -109,7 +176,7 @@ def compose(arguments: list[str]) -> Config:
 
     _store()
     GlobalHydra.instance().clear()
-    overrides = [new for argument in arguments for new in rewrite(argument)]
+    overrides = rewritten(arguments)
     try:
         with initialize_config_dir(str(CONFIGS.resolve()), version_base=None):
             config = OmegaConf.to_object(hydra_compose("config", overrides))
@@ -136,10 +203,10 @@ def command(name: str, purpose: str, run: Callable[[Config], None]) -> None:
         print(help_text(name, purpose))
         return
     try:
-        rewritten = [new for a in arguments for new in rewrite(a)]
-        refuse_unused(name, arguments)
+        overrides = rewritten(arguments)
+        refuse_unused(name, overrides)
         if any(a.startswith("-") for a in arguments):  # --cfg, --multirun, ...: Hydra's own
-            _hydra(rewritten, run)
+            _hydra(overrides, run)
         else:
             run(compose(arguments))
     except _expected() as error:

@@ -169,7 +169,7 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
     seed: int = 0
     """Owns every draw of a run: instances, replies, the order of mini-batches."""
-    data: str = "teacher"
+    demos: str = "teacher"
     """What sft learns from: teacher (the task's own demonstrations), solver, or a JSONL file of trajectories."""
 
 

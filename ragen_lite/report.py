@@ -7,8 +7,8 @@ import html
 from pathlib import Path
 from typing import Any
 
-from ragen_lite.evaluate import bootstrap, mcnemar
 from ragen_lite.run import Run, read_trajectories
+from ragen_lite.summary import bootstrap, mcnemar
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"

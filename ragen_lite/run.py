@@ -5,6 +5,7 @@ unless it says otherwise):
 
 ==========================  =========================================================================================
 rollout/success             share of trajectories that succeeded
+rollout/success/TASK        the same on one task of a mixture
 rollout/return              undiscounted return
 rollout/turns               turns a trajectory
 rollout/reply_tokens        tokens a reply
@@ -16,6 +17,7 @@ rollout/tokens_per_second   tokens sampled a second
 rollout/prefix_hits         share of the tokens of earlier turns (in whole blocks) that vLLM's prefix cache still held
 rollout/engine_restarts     times the engine failed and was built again (a count)
 eval/success                success on instances of the val split, sampled
+eval/success/TASK           the same on one task of a mixture
 eval/success_low            lower end of its 95% Wilson interval
 eval/success_high           upper end
 eval/greedy_success         the same at temperature 0
@@ -215,7 +217,7 @@ def read_trajectories(path: Path) -> list[dict[str, Any]]:
                     raise ConfigError(f"{path}, line {number}: no trajectory ({error!r})") from error
                 records.append(record)
     except OSError as error:
-        raise ConfigError(f"data={path}: cannot be read ({error.strerror})") from error
+        raise ConfigError(f"demos={path}: cannot be read ({error.strerror})") from error
     if not records:
-        raise ConfigError(f"data={path}: it holds no trajectory")
+        raise ConfigError(f"demos={path}: it holds no trajectory")
     return records

@@ -1,6 +1,6 @@
 """python -m ragen_lite.sft: supervised learning on demonstrations, loss on the replies only.
 
-With recipe=tiny it makes the embedded model; with data=FILE it learns from trajectories, a run's or anybody's.
+With recipe=tiny it makes the embedded model; with demos=FILE it learns from trajectories, a run's or anybody's.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def from_file(path: Path, spec: EnvSpec, chat: Chat, seed: int) -> Source:
     """Trajectories of a JSONL file, drawn again and again by the seed; their texts encoded by this model's chat."""
     records = [record for record in read_trajectories(path) if record["turns"]]
     if not records:
-        raise ConfigError(f"data={path}: no trajectory in it has a turn")
+        raise ConfigError(f"demos={path}: no trajectory in it has a turn")
     system = spec.make().system
 
     def encode(record: dict[str, Any]) -> Sample:
@@ -98,13 +98,13 @@ def from_file(path: Path, spec: EnvSpec, chat: Chat, seed: int) -> Source:
 
 def make_source(config: Config, spec: EnvSpec, chat: Chat) -> Source:
     """Where the demonstrations come from. Raises ConfigError."""
-    if config.data in ("teacher", "solver"):
-        return from_policy(config.data, spec, chat, config.seed)
-    if not Path(config.data).is_file():
+    if config.demos in ("teacher", "solver"):
+        return from_policy(config.demos, spec, chat, config.seed)
+    if not Path(config.demos).is_file():
         raise ConfigError(
-            f"data={config.data}: give teacher, solver, or a JSONL file of trajectories (.jsonl or .jsonl.gz)"
+            f"demos={config.demos}: give teacher, solver, or a JSONL file of trajectories (.jsonl or .jsonl.gz)"
         )
-    return from_file(Path(config.data), spec, chat, config.seed)
+    return from_file(Path(config.demos), spec, chat, config.seed)
 
 
 def learn(parts: Parts, source: Source, step: int) -> dict[str, float]:

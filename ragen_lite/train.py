@@ -25,12 +25,13 @@ from ragen_lite.batch import Sample, correct, to_samples
 from ragen_lite.cli import command
 from ragen_lite.config import Config, ConfigError
 from ragen_lite.display import Display
-from ragen_lite.evaluate import Evaluator, as_json, baselines, make_spec, scripted, summarise
+from ragen_lite.evaluate import Evaluator, baselines, make_spec, scripted
 from ragen_lite.learner import Learner, Optim
 from ragen_lite.loss import FILTERS, LossInputs, LossOptions, policy_loss, token_weights
 from ragen_lite.models import Policy, load_policy
 from ragen_lite.report import write_report
 from ragen_lite.run import Run
+from ragen_lite.summary import as_json, by_task, summarise
 from ragen_lite.sync import WeightSync
 
 
@@ -51,8 +52,9 @@ def task_seed(run_seed: int, step: int, group: int) -> int:
 
 def train_starts(config: Config, step: int) -> list[Start]:
     """The trajectories of one step: ``train.groups`` instances, ``train.group_size`` members each."""
+    progress = (step - 1) / config.train.steps
     return [
-        Start(task_seed(config.seed, step, g), "train", g, member)
+        Start(task_seed(config.seed, step, g), "train", g, member, progress)
         for g in range(config.train.groups)
         for member in range(config.train.group_size)
     ]
@@ -108,7 +110,14 @@ def rollout_metrics(trajectories: Sequence[Trajectory], kept: float, seconds: fl
         "rollout/errors": summary.errors,
         "rollout/kept_groups": kept,
         "rollout/tokens_per_second": tokens / seconds,
+        **success_by_task("rollout", trajectories),
     }
+
+
+def success_by_task(group: str, trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Success on each task of a mixture, as ``GROUP/success/TASK``."""
+    parts = by_task(trajectories).items()
+    return {f"{group}/success/{label}": sum(t.success for t in part) / len(part) for label, part in parts}
 
 
 @dataclass(slots=True)
@@ -211,22 +220,34 @@ def measure(parts: Parts, split: str, instances: int) -> dict[str, Any]:
     played = parts.evaluator.both(split, instances)
     if failures := error_summary([t for trajectories in played.values() for t in trajectories]):
         parts.display.note(f"measuring on {split}: failed environments: {failures}")
-    summaries = {kind: summarise(trajectories) for kind, trajectories in played.items()}
+    return as_measured(played)
+
+
+def as_measured(played: dict[str, list[Trajectory]]) -> dict[str, Any]:
+    """Policies' trajectories as JSON: their summaries, each success, and the summaries by task of a mixture."""
+    tasks = {
+        label: {kind: as_json(summarise(by_task(ts)[label])) for kind, ts in played.items() if label in by_task(ts)}
+        for label in sorted({label for ts in played.values() for label in by_task(ts)})
+    }
     return {
-        "rows": {kind: as_json(s) for kind, s in summaries.items()},
+        "rows": {kind: as_json(summarise(trajectories)) for kind, trajectories in played.items()},
         "success": {kind: [t.success for t in trajectories] for kind, trajectories in played.items()},
+        **({"tasks": tasks} if tasks else {}),
     }
 
 
 def eval_metrics(parts: Parts, baselines: dict[str, float]) -> dict[str, float]:
     """The eval/ metrics on the val split."""
-    rows = measure(parts, "val", val_instances(parts.config))["rows"]
+    measured = measure(parts, "val", val_instances(parts.config))
+    rows = measured["rows"]
     sampled = rows["sampled"]
+    tasks = {f"eval/success/{k}": v["sampled"]["success"] for k, v in measured.get("tasks", {}).items()}
     return {
         "eval/success": sampled["success"],
         "eval/success_low": sampled["success_low"],
         "eval/success_high": sampled["success_high"],
         "eval/greedy_success": rows["greedy"]["success"],
+        **tasks,
         **baselines,
     }
 
@@ -320,8 +341,7 @@ def _loop(parts: Parts, spec: EnvSpec, stop: list[int]) -> None:
         raise
     for name in baselines(spec):
         played = scripted(spec, name, "test", config.eval.instances)
-        rows = {"rows": {name: as_json(summarise(played))}, "success": {name: [t.success for t in played]}}
-        run.write_json(f"{name}.json", rows)
+        run.write_json(f"{name}.json", as_measured({name: played}))
     write_report(run)
     display.finish()
 

@@ -22,11 +22,26 @@ from ragen_lite.agents.rollout import Start
 from ragen_lite.agents.rollout import play_out as play_start
 from ragen_lite.agents.scripted import Policy, random_policy, solver_policy, teacher_policy
 from ragen_lite.agents.trajectory import Trajectory
-from ragen_lite.envs.base import CHARSET, SPLITS
+from ragen_lite.envs.base import CHARSET, SPLITS, AnyText, TextTask
 from ragen_lite.envs.dialogue import PROTOCOLS, Dialogue
 
 TASKS = sorted(ragen_lite.TASKS)
+DOORS = {
+    "ragen_lite/ReasoningGym-v0": "reasoning_gym",
+    "ragen_lite/TextArena-v0": "textarena",
+    "ragen_lite/Gem-v0": "gem",
+}
 pytestmark = pytest.mark.parametrize("env_id", TASKS)
+
+
+@pytest.fixture(autouse=True)
+def its_package_is_there(env_id: str) -> None:
+    if env_id in DOORS:
+        pytest.importorskip(DOORS[env_id])
+
+
+def solvable(env: Dialogue) -> bool:
+    return type(env.unwrapped).solve is not TextTask.solve  # type: ignore[attr-defined]
 
 
 def dialogue(env_id: str, **kwargs: Any) -> Dialogue:
@@ -59,7 +74,8 @@ def test_observations_lie_in_their_space(env_id: str) -> None:
     rng = np.random.default_rng(0)
     for seed in range(20):
         message, _ = env.reset(seed=seed)
-        assert message in env.observation_space and set(message) <= CHARSET
+        assert message in env.observation_space
+        assert set(message) <= CHARSET or isinstance(env.unwrapped.observation_space, AnyText)
         message, *_ = env.step(random_policy(env, rng))
         assert message in env.observation_space
         message, *_ = env.step("nonsense")
@@ -85,8 +101,8 @@ def test_the_same_seed_is_the_same_instance_in_any_process_and_for_every_member(
 
 
 def test_seeds_differ(env_id: str) -> None:
-    # CliffWalking has 37 starts in all.
-    assert len(set(instances(env_id, "train", range(50)))) > 20
+    # CliffWalking has 37 starts in all, TextArena's default game 20 numbers.
+    assert len(set(instances(env_id, "train", range(50)))) > 10
 
 
 def test_no_instance_is_in_two_splits(env_id: str) -> None:
@@ -102,6 +118,8 @@ def test_an_unknown_split_is_refused(env_id: str) -> None:
 def test_the_solver_solves_every_instance_within_the_budgets(env_id: str) -> None:
     env = dialogue(env_id)
     task: Any = env.unwrapped
+    if not solvable(env):
+        pytest.skip("another suite's game, which has no solver")
     for seed in range(150):
         trajectory = play_out(env, solver_policy, seed=seed, split="test")
         if task.stochastic:
@@ -114,6 +132,8 @@ def test_the_solver_solves_every_instance_within_the_budgets(env_id: str) -> Non
 def test_where_chance_decides_the_solver_beats_the_random_policy(env_id: str) -> None:
     env = dialogue(env_id)
     task: Any = env.unwrapped
+    if not solvable(env):
+        pytest.skip("another suite's game, which has no solver")
     solver = [play_out(env, solver_policy, seed=s, split="test").success for s in range(100)]
     guesses = [play_out(env, random_policy, seed=s, split="test").success for s in range(100)]
     assert sum(solver) > sum(guesses) + 5 and (task.stochastic or all(solver))

@@ -9,7 +9,8 @@ import pytest
 
 from ragen_lite.agents.isolation import EnvSpec
 from ragen_lite.agents.trajectory import Outcome, Trajectory, Turn
-from ragen_lite.evaluate import bootstrap, mcnemar, paired, scripted, summarise, wilson
+from ragen_lite.evaluate import scripted
+from ragen_lite.summary import bootstrap, mcnemar, paired, summarise, wilson
 
 
 def test_wilson_against_published_values() -> None:

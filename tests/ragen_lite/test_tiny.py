@@ -10,8 +10,9 @@ from ragen_lite.agents.isolation import EnvSpec
 from ragen_lite.agents.rollout import Rollout
 from ragen_lite.agents.torch_engine import TorchEngine
 from ragen_lite.config import Config
-from ragen_lite.evaluate import Evaluator, scripted, summarise
+from ragen_lite.evaluate import Evaluator, scripted
 from ragen_lite.models import TINY, load_policy
+from ragen_lite.summary import summarise
 
 
 def test_it_is_a_small_hugging_face_model_without_pickles() -> None:

@@ -249,13 +249,13 @@ def test_sft_learns_from_a_teacher_and_from_a_runs_trajectories(ten_steps: Path,
     assert result.returncode == 0, result.stdout + result.stderr
     rows = [json.loads(line) for line in (folder(tmp_path) / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["train/loss"] < rows[0]["train/loss"]
-    data = f"data={ten_steps / 'trajectories' / 'step-1.jsonl.gz'}"
+    data = f"demos={ten_steps / 'trajectories' / 'step-1.jsonl.gz'}"
     result = command("sft", *small, data, "run.name=file", cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
-    result = command("sft", *small, "data=/no/file.jsonl", cwd=tmp_path)
+    result = command("sft", *small, "demos=/no/file.jsonl", cwd=tmp_path)
     assert result.returncode == 2 and "give teacher, solver, or a JSONL file" in result.stderr
     (tmp_path / "bad.jsonl").write_text('{"turns": [{"observation": "a", "reply": "b"}]}\n{"turn": 1}\n')
-    result = command("sft", *small, f"data={tmp_path / 'bad.jsonl'}", cwd=tmp_path)
+    result = command("sft", *small, f"demos={tmp_path / 'bad.jsonl'}", cwd=tmp_path)
     assert result.returncode == 2 and "bad.jsonl, line 2: no trajectory" in result.stderr
 
 

@@ -1,0 +1,341 @@
+"""Mathematics in one step: a question, a reply, rewards by weight. ``env=math data=gsm8k|math|aime|HUB-ID|FILE``.
+
+Templates and their readings of an answer are those of the R1 reproductions; data come from the hub by ``datasets``,
+from a file, or, where nothing is said, from our own generator of word problems, which needs neither.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ragen_lite.envs import grading
+from ragen_lite.envs.base import AnyText, TextTask, split_of, wanted_split
+from ragen_lite.envs.dialogue import PROTOCOLS, Unreadable, read_boxed
+from ragen_lite.envs.rewards import Attempt, scores, total, weights_of
+from ragen_lite.envs.word_problems import write_problem
+
+QUESTIONS = ("question", "problem", "prompt", "input")
+ANSWERS = ("answer", "final_answer", "target", "solution", "gold", "expected_answer")
+# name: (hub id, configuration, split to train on, split to test on)
+HUB = {
+    "gsm8k": ("openai/gsm8k", "main", "train", "test"),
+    "math": ("DigitalLearningGmbH/MATH-lighteval", None, "train", "test"),
+    "aime": ("HuggingFaceH4/aime_2024", None, None, "train"),
+}
+
+
+# ---- templates ----
+
+
+@dataclass(frozen=True)
+class Template:
+    """How a question is put and where the answer of a reply stands."""
+
+    system: str
+    user: str  # {question}
+    read: Callable[[str], str | None]
+    write: Callable[[str, str], str]  # (thought, answer) -> reply
+
+
+def last_answer(reply: str) -> str | None:
+    """The text of the last ``<answer>``."""
+    before, tag, rest = reply.rpartition("<answer>")
+    answer, end, _ = rest.partition("</answer>")
+    return answer.strip() if tag and end else None
+
+
+def last_boxed(reply: str) -> str | None:
+    r"""The text of the last ``\boxed{}``."""
+    try:
+        return read_boxed(reply).strip()
+    except Unreadable:
+        return None
+
+
+def last_said(reply: str) -> str | None:
+    """The last box; else what follows the last "the answer is", up to the end of its sentence; else the last number.
+
+    (SimpleRL-Zoo's fallbacks for models that do not keep to a format.)
+    """
+    if (boxed := last_boxed(reply)) is not None:
+        return boxed
+    _, said, rest = reply.rpartition("he answer is")
+    if said:
+        line = rest.strip().partition("\n")[0].partition(". ")[0]
+        return line.strip().removesuffix(".").strip(" :$") or None
+    numbers = [word.strip("$.,;:!?()") for word in reply.split() if any(char in "0123456789" for char in word)]
+    return next((n for n in reversed(numbers) if grading.number(n) is not None), None)
+
+
+TEMPLATES = {
+    "r1": Template(
+        "Solve the problem.",
+        "{question} " + PROTOCOLS["think_answer"].reminder,
+        last_answer,
+        PROTOCOLS["think_answer"].write,
+    ),
+    "qwen_boxed": Template(
+        "Please reason step by step, and put your final answer within \\boxed{}.",
+        "{question}",
+        last_boxed,
+        PROTOCOLS["boxed"].write,
+    ),
+    "abel": Template(
+        "",
+        "Question:\n{question}\nAnswer:\nLet's think step by step.",
+        last_said,
+        lambda thought, answer: f"{thought}\nThe answer is {answer}",
+    ),
+    "none": Template("", "{question}", last_said, lambda thought, answer: f"{thought}\nThe answer is {answer}"),
+}
+
+
+# ---- data ----
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A question with the answers that are right, and a solution in words where there is one."""
+
+    question: str
+    golds: tuple[str, ...]
+    solution: str = ""
+
+
+class BadRow(ValueError):
+    """A row that is no problem with an answer; it says why."""
+
+
+def read_row(record: Any, question: str | None = None, answer: str | None = None) -> Row:
+    """A record as a Row. The answer is behind GSM8K's ``####``, or in the last box of a solution, or as it stands; a
+    list holds several golds. ``question`` and ``answer`` name the columns where they are not of the usual names.
+
+    Raises BadRow.
+    """
+    if not isinstance(record, dict):
+        raise BadRow(f"a JSON object is needed, not {type(record).__name__}")
+
+    def column(given: str | None, usual: tuple[str, ...]) -> Any:
+        name = given or next((name for name in usual if record.get(name) is not None), None)
+        if name is None or record.get(name) is None:
+            raise BadRow(f"no column {given or ', '.join(usual)} among {', '.join(map(str, record)) or 'none'}")
+        return record[name]
+
+    asked, given = column(question, QUESTIONS), column(answer, ANSWERS)
+    if not isinstance(asked, str) or not asked.strip():
+        raise BadRow("the question is not text")
+    values = given if isinstance(given, (list, tuple)) else [given]
+    golds, solution = [], ""
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            raise BadRow(f"the answer is {type(value).__name__}, not text or a number")
+        text = str(value).strip()
+        if "####" in text:
+            solution, _, text = text.rpartition("####")
+            text = text.strip().replace(",", "").replace("$", "")
+        elif (boxed := last_boxed(text)) is not None:
+            solution, text = text, boxed
+        golds.append(text)
+    if not golds or not all(golds):
+        raise BadRow("the answer is empty")
+    return Row(asked.strip(), tuple(golds), solution.strip())
+
+
+def read_rows(
+    records: Iterable[tuple[str, Any]], bad_rows: str, question: str | None = None, answer: str | None = None
+) -> tuple[Row, ...]:
+    """The rows of named records (such as ``line 3``); malformed ones are skipped with one warning that counts and names
+    them, or refused. Raises ValueError where they are, and where no row is left."""
+    rows, bad = [], []
+    for name, record in records:
+        try:
+            if isinstance(record, BadRow):
+                raise record
+            rows.append(read_row(record, question, answer))
+        except BadRow as error:
+            bad.append(f"{name}: {error}")
+    if bad:
+        more = " ..." if len(bad) > 5 else ""
+        told = f"{len(bad)} of {len(bad) + len(rows)} rows are malformed: {'; '.join(bad[:5])}{more}"
+        if bad_rows == "refuse" or not rows:
+            raise ValueError(told)
+        warnings.warn(f"{told}; they are skipped (bad_rows=refuse refuses them)", stacklevel=2)
+    if not rows:
+        raise ValueError("there is no row")
+    return tuple(rows)
+
+
+def file_records(path: Path) -> Iterable[tuple[str, Any]]:
+    """The records of a .jsonl or .parquet file, each with its place."""
+    if path.suffix == ".jsonl":
+        with path.open(encoding="utf-8") as lines:
+            for i, line in enumerate(lines, 1):
+                if line.strip():
+                    try:
+                        yield f"line {i}", json.loads(line)
+                    except ValueError as error:
+                        yield f"line {i}", BadRow(f"no JSON ({error})")
+        return
+    records = _datasets().load_dataset("parquet", data_files=str(path), split="train")
+    yield from ((f"row {i}", record) for i, record in enumerate(records, 1))
+
+
+def _datasets() -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError("data sets are read by datasets: pip install 'ragen-lite[math]'") from error
+    return datasets
+
+
+@lru_cache(maxsize=8)
+def load(
+    data: str, config: str | None, bad_rows: str, question: str | None, answer: str | None
+) -> dict[str, tuple[Row, ...]]:
+    """The rows of a source by split. A source's own test split is the test split; else content decides, as everywhere.
+
+    Raises ValueError, ImportError.
+    """
+    read = partial(read_rows, bad_rows=bad_rows, question=question, answer=answer)
+    if data.endswith((".jsonl", ".parquet")):
+        path = Path(data).expanduser()
+        if not path.is_file():
+            raise ValueError(f"data={data}: there is no such file")
+        return _divided(read(file_records(path)))
+    name, known_config, training, testing = HUB.get(data, (data, None, "train", "test"))
+    parts = _datasets().load_dataset(name, config or known_config)
+
+    def part(split: str) -> tuple[Row, ...]:
+        return read((f"{split} row {i}", record) for i, record in enumerate(parts[split], 1))
+
+    if training is None:  # for evaluation only
+        return {"train": (), "val": (), "test": part(str(testing))}
+    if testing not in parts:
+        return _divided(part(training if training in parts else next(iter(parts))))
+    divided = _divided(part(training))
+    tested = part(str(testing))
+    questions = {row.question for row in tested}
+    rest = [row for row in (*divided["train"], *divided["test"]) if row.question not in questions]
+    return {
+        "train": tuple(rest),
+        "val": tuple(row for row in divided["val"] if row.question not in questions),
+        "test": tested,
+    }
+
+
+def _divided(rows: tuple[Row, ...]) -> dict[str, tuple[Row, ...]]:
+    return {split: tuple(row for row in rows if split_of(row.question) == split) for split in ("train", "val", "test")}
+
+
+# ---- the task ----
+
+
+class Math(TextTask[str]):
+    """A question and one reply.
+
+    Args:
+        data: ``word_problems`` (our generator), ``gsm8k``, ``math``, ``aime`` (for evaluation only), a hub id, or a
+            ``.jsonl`` or ``.parquet`` file with a question and an answer a row.
+        config: the configuration of a hub data set.
+        template: ``r1`` (think and answer tags), ``qwen_boxed``, ``abel`` or ``none``.
+        reward: a preset (zero_one, simplerl, gsm8k, open_r1), the name of one function, or ``{name: weight}``, of
+            envs/rewards.py.
+        bad_rows: ``skip`` malformed rows with a warning that names them, or ``refuse`` them.
+        question, answer: the columns, where they have unusual names.
+        seconds: how long the grading of one answer may take.
+
+    ``info``: success (the answer equals a gold); answer (as read, or None); rewards (each function's own).
+    """
+
+    metadata = {"render_modes": ["ansi"], "render_fps": 1}
+    conversation = True
+    protocol = "free"
+    max_turns = max_actions_per_turn = max_actions = 1
+
+    def __init__(
+        self,
+        data: str = "word_problems",
+        config: str | None = None,
+        template: str = "r1",
+        reward: str | dict[str, float] = "zero_one",
+        bad_rows: str = "skip",
+        question: str | None = None,
+        answer: str | None = None,
+        seconds: float = grading.SECONDS,
+        render_mode: str | None = None,
+    ) -> None:
+        if template not in TEMPLATES:
+            raise ValueError(f"unknown template {template!r}: choose one of {', '.join(TEMPLATES)}")
+        if bad_rows not in ("skip", "refuse"):
+            raise ValueError(f"bad_rows={bad_rows!r}: choose skip or refuse")
+        if seconds <= 0:
+            raise ValueError(f"seconds={seconds}: it must be above 0")
+        self.weights = weights_of(reward)
+        self.template, self.seconds, self.render_mode = TEMPLATES[template], seconds, render_mode
+        self._source = None if data == "word_problems" else (data, config, bad_rows, question, answer)
+        if self._source:
+            load(*self._source)  # whatever is wrong with it is said now
+        self.observation_space = AnyText(200_000)
+        self.action_space = AnyText(100_000)
+
+    @property
+    def instructions(self) -> str:
+        """The template's system prompt; generated problems say what their answers look like."""
+        rules = self.template.system or "Solve the problem."
+        return f"{rules} The answer is one whole number, in digits." if self._source is None else rules
+
+    def _draw_row(self, split: str) -> Row:
+        if self._source is None:
+            problem = self.draw(split, lambda: write_problem(self.np_random), lambda made: made.question)
+            return Row(problem.question, (str(problem.answer),), ", ".join(problem.steps))
+        rows = load(*self._source)[split]
+        if not rows:
+            raise ValueError(f"data={self._source[0]} has no row in the {split} split")
+        row = rows[self.np_random.integers(len(rows))]
+        self.instance = row.question
+        return row
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Draw a question of ``options["split"]`` (``train`` where it is left out)."""
+        super().reset(seed=seed)
+        self.row = self._draw_row(wanted_split(options))
+        return self.render(), {"success": False, "answer": None}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Score a reply; every reply ends the episode."""
+        answer = self.template.read(action)
+        attempt = Attempt(action, self.row.golds, answer, partial(grading.grade, seconds=self.seconds))
+        found = scores(attempt, self.weights)
+        info = {
+            "success": attempt.correct is True,
+            "answer": answer,
+            "rewards": found,
+            "actions": [] if answer is None else [answer],
+            "unreadable": "no answer in the form that the template asks for" if answer is None else None,
+            "regret": None,
+        }
+        return self.render(), total(found, self.weights), True, False, info
+
+    def render(self) -> str:  # type: ignore[override]
+        """The question as the policy sees it."""
+        return self.template.user.replace("{question}", self.row.question)
+
+    def solve(self) -> list[str]:
+        """A reply with the first gold."""
+        return [self.template.write("", self.row.golds[0])]
+
+    def guess(self, rng: np.random.Generator) -> list[str]:
+        """A reply with a random number below 100."""
+        return [self.template.write("", str(int(rng.integers(100))))]
+
+    def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[str]]:
+        """The first gold, with the solution before it where the data have one."""
+        return "", [self.template.write(self.row.solution, self.row.golds[0])]
