@@ -12,6 +12,7 @@ setup: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps gem-llm  # it pins other versions than it needs
 	touch $@
 
 train: setup
@@ -31,6 +32,9 @@ test-vllm: .venv/installed-vllm
 
 bench: setup
 	$(BIN)/python benchmarks/environments.py
+	$(BIN)/python -m benchmarks.suite
+	$(BIN)/python benchmarks/fuzz.py
+	$(BIN)/python benchmarks/instances.py
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/learner.py
 
@@ -50,8 +54,8 @@ format: setup
 tiny: setup
 	$(BIN)/python -m ragen_lite.sft recipe=tiny run.dir=runs/tiny
 	$(BIN)/python -m ragen_lite.sft recipe=tiny_habits run.dir=runs/tiny \
-	  model.path=$$(ls -d runs/tiny/*-sokoban-sft-tiny/checkpoints/step-3000 | tail -1)
-	cp $$(ls -d runs/tiny/*-sokoban-sft-tiny_habits/checkpoints/step-300 | tail -1)/*.* ragen_lite/tiny/
+	  model.path=$$(ls -d runs/tiny/*-mix-sft-tiny/checkpoints/step-3000 | tail -1)
+	cp $$(ls -d runs/tiny/*-mix-sft-tiny_habits/checkpoints/step-300 | tail -1)/*.* ragen_lite/tiny/
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -79,7 +79,8 @@ class Handle:
 
     def _call(self, method: str, kwargs: dict[str, Any]) -> Any:
         if method == "reset":
-            self._rng = np.random.default_rng([kwargs["seed"], kwargs["options"]["member"]])
+            # numpy gives [seed, 0] the stream of seed itself, which the instance was drawn from: hence the 2.
+            self._rng = np.random.default_rng([kwargs["seed"], kwargs["options"]["member"], 2])
             return self._env.reset(**kwargs)
         if method == "step":
             return self._env.step(**kwargs)

@@ -1,10 +1,13 @@
-"""Sokoban against gym-sokoban in the same run: rooms and steps a second, text observation and exact regret included.
+"""The environments' speed, against gym-sokoban and reasoning-gym in the same run; steps of every game; the import.
+
+Text observation and exact regret are included in every figure of ours.
 
 python benchmarks/environments.py
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 import types
@@ -61,6 +64,64 @@ def stepper(env: Any, reset: Any, first: int) -> Any:
     return step
 
 
+def against_reasoning_gym() -> None:
+    """Instances a second of the same three tasks."""
+    import reasoning_gym
+
+    import ragen_lite.envs.countdown as countdown
+    import ragen_lite.envs.knights_knaves as knights_knaves
+
+    six = {"min_w": 6, "max_w": 6, "min_h": 6, "max_h": 6, "min_boxes": 1, "max_boxes": 1}
+    pairs: list[tuple[str, Any, dict[str, Any], Any, float]] = [
+        ("countdown, 4 to 6 numbers", countdown.Countdown(4, 6, min_target=100, max_target=999), {}, "countdown", 10),
+        ("sokoban, 6x6, one box", Sokoban(), six, "sokoban", 10),
+        ("knights and knaves, 2 people", knights_knaves.KnightsKnaves(2, 2), {}, "knights_knaves", 3),
+    ]
+    print("\n| new instances a second | ragen-lite | reasoning-gym | ratio | wanted |\n|---|---|---|---|---|")
+    for label, env, options, name, wanted in pairs:
+        data = reasoning_gym.create_dataset(name, seed=0, size=1_000_000, **options)
+        place = iter(range(1_000_000))
+        b = rate(lambda data=data, place=place: data[next(place)])
+        env.reset(seed=0)
+        a = rate(env.reset)
+        print(f"| {label} | {a:,.0f} | {b:,.0f} | {a / b:.1f} | {wanted} |")
+
+
+def games() -> None:
+    """Steps a second of every game with random actions; the resets between them are not counted."""
+    import gymnasium as gym
+
+    import ragen_lite
+
+    print("\n| game | steps a second | resets a second |\n|---|---|---|")
+    for env_id in ragen_lite.TASKS:
+        if any(door in env_id for door in ("ReasoningGym", "TextArena", "Gem")):
+            continue
+        env: Any = gym.make(env_id, disable_env_checker=True).unwrapped
+        if not isinstance(env.action_space, gym.spaces.Discrete) or env.max_actions == 1:
+            continue
+        env.reset(seed=0)
+        actions = np.random.default_rng(0).integers(int(env.action_space.n), size=20_000).tolist()
+        resets, count, began = 0.0, 0, time.perf_counter()
+        for action in actions:
+            _, _, terminated, truncated, _ = env.step(action)
+            if terminated or truncated:
+                paused = time.perf_counter()
+                env.reset()
+                resets, count = resets + time.perf_counter() - paused, count + 1
+        steps = len(actions) / (time.perf_counter() - began - resets)
+        print(f"| {env_id.partition('/')[2]} | {steps:,.0f} | {count / max(resets, 1e-9):,.0f} |")
+
+
+def imports() -> None:
+    """Seconds to import the suite in a fresh process; the best of five."""
+    code = "import time; t = time.perf_counter(); import ragen_lite; print(time.perf_counter() - t)"
+    times = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout) for _ in range(5)
+    ]
+    print(f"\nimport ragen_lite: {min(times):.2f} s (wanted 0.3)")
+
+
 def main() -> None:
     ours, theirs = Sokoban(), gym_sokoban(dim_room=(6, 6), num_boxes=1, max_steps=12, reset=False)
     theirs_text = gym_sokoban(dim_room=(6, 6), num_boxes=1, max_steps=12, reset=False)
@@ -84,6 +145,9 @@ def main() -> None:
     print("| 6x6, one box | ragen-lite, a second | gym-sokoban, a second | ratio | wanted |\n|---|---|---|---|---|")
     for label, a, b, wanted in rows:
         print(f"| {label} | {a:,.0f} | {b:,.0f} | {a / b:.1f} | {wanted} |")
+    against_reasoning_gym()
+    games()
+    imports()
 
 
 if __name__ == "__main__":

@@ -194,7 +194,8 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         self._check(observation, info)
         if seed is not None and options and "member" in options:
             # The instance is the seed's; what chance does to it from here on is the member's own.
-            self.unwrapped.np_random = np.random.default_rng([seed, options["member"]])
+            # (numpy gives [seed, 0] the stream of seed itself, which the instance was drawn from: hence the 1.)
+            self.unwrapped.np_random = np.random.default_rng([seed, options["member"], 1])
         self.turn, self.actions_taken, self._state = 1, 0, observation
         return self._message(""), {"actions": [], "unreadable": None, **info, "system": self.system}
 

@@ -23,6 +23,8 @@ def tokens(text: str, operators: str = OPERATORS) -> Iterator[str]:
         if char in "0123456789":
             while end < len(text) and text[end] in "0123456789":
                 end += 1
+            if char == "0" and end > position + 1:  # as Python, and so TinyZero, has it
+                raise BadExpression(f"{text[position:end]} begins with 0")
             yield text[position:end]
         elif char in operators or char in "()":
             yield char

@@ -6,6 +6,7 @@ which is ended and made anew where an answer takes longer than its time limit. T
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import json
 import os
@@ -88,6 +89,7 @@ class Grader:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
+        atexit.register(self.close)
 
     def ask(self, answer: str, gold: str, seconds: float) -> bool | None:
         """As ``grade``, by math-verify alone."""

@@ -108,20 +108,37 @@ def solutions(statements: Sequence[Statement]) -> list[tuple[bool, ...]]:
     return found
 
 
-def draw_statement(rng: np.random.Generator, speaker: int, people: int, depth: int, width: int) -> Statement:
+class Dice:
+    """Uniform whole numbers below n, drawn in bulk: a single draw of numpy's costs as much as a hundred."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng, self._pool = rng, list[int]()
+
+    def __call__(self, n: int) -> int:
+        if not self._pool:
+            self._pool = self._rng.integers(2**62, size=128).tolist()
+        return self._pool.pop() % n
+
+    def some(self, items: Sequence[str], count: int) -> tuple[str, ...]:
+        """``count`` different items in random order."""
+        rest = list(items)
+        return tuple(rest.pop(self(len(rest))) for _ in range(count))
+
+
+def draw_statement(dice: Dice, speaker: int, people: int, depth: int, width: int) -> Statement:
     """A random statement: a die of six for leaf, not, and, or, ->, <=>; at depth 1 a leaf. Nobody says they lie."""
-    kind = 0 if depth <= 1 else int(rng.integers(6))
+    kind = 0 if depth <= 1 else dice(6)
     if kind == 0:
         while True:
-            leaf = ("telling-truth", "lying")[rng.integers(2)], int(rng.integers(people))
+            leaf = ("telling-truth", "lying")[dice(2)], dice(people)
             if leaf != ("lying", speaker):
                 return leaf
     if kind == 1:
-        return "not", draw_statement(rng, speaker, people, depth - 1, width)
+        return "not", draw_statement(dice, speaker, people, depth - 1, width)
     parts: list[Statement] = []
-    wanted = int(rng.integers(2, width + 1)) if kind in (2, 3) else 2
+    wanted = 2 + dice(width - 1) if kind in (2, 3) else 2
     while len(parts) < wanted:
-        part = draw_statement(rng, speaker, people, depth - 1, width)
+        part = draw_statement(dice, speaker, people, depth - 1, width)
         if part not in parts:
             parts.append(part)
     return ("and", "or", "->", "<=>")[kind - 2], *parts
@@ -372,15 +389,14 @@ class KnightsKnaves(TextTask[str]):
         )
 
     def _instance(self) -> Puzzle:
-        rng = self.np_random
-        people = int(rng.integers(self.min_people, self.max_people + 1))
+        dice = Dice(self.np_random)
+        people = self.min_people + dice(self.max_people - self.min_people + 1)
         while True:
-            statements = tuple(draw_statement(rng, i, people, self.depth, self.width) for i in range(people))
+            statements = tuple(draw_statement(dice, i, people, self.depth, self.width) for i in range(people))
             if len(found := solutions(statements)) == 1:
                 break
-        names = tuple(NAMES[i] for i in rng.permutation(len(NAMES))[:people])
-        sayings = tuple(rng.integers(len(SAYINGS), size=people).tolist())
-        return Puzzle(statements, found[0], names, sayings)
+        sayings = tuple(dice(len(SAYINGS)) for _ in range(people))
+        return Puzzle(statements, found[0], dice.some(NAMES, people), sayings)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Draw a puzzle of ``options["split"]`` (``train`` where it is left out), which its logic alone decides."""
@@ -433,7 +449,7 @@ def perturbed(puzzle: Puzzle, change: str, rng: np.random.Generator, depth: int,
     """The puzzle with one thing changed (see KnightsKnaves), its solution unique again; None where that cannot be."""
     people = len(puzzle.names)
     if change == "names":
-        return replace(puzzle, names=tuple(UNCOMMON[i] for i in rng.permutation(len(UNCOMMON))[:people]))
+        return replace(puzzle, names=Dice(rng).some(UNCOMMON, people))
     if change == "roles":
         return replace(puzzle, roles=ROLES[1 + rng.integers(len(ROLES) - 1)])
     if change == "flipped":
@@ -445,7 +461,8 @@ def perturbed(puzzle: Puzzle, change: str, rng: np.random.Generator, depth: int,
     options: list[tuple[int, Statement]] = []
     for person, statement in enumerate(puzzle.statements):
         if change == "statement":
-            options += [(person, draw_statement(rng, person, people, depth, width)) for _ in range(20)]
+            dice = Dice(rng)
+            options += [(person, draw_statement(dice, person, people, depth, width)) for _ in range(20)]
             continue
         others = [
             (kind, j) for kind in ("telling-truth", "lying") for j in range(people) if (kind, j) != ("lying", person)

@@ -7,6 +7,7 @@ bare (``env=sokoban boxes=2``).
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
 import sys
 from collections.abc import Callable
@@ -94,8 +95,10 @@ def task_options(arguments: list[str]) -> tuple[str, ...]:
         text = (CONFIGS / "env" / f"{name}.yaml").read_text()
         name = next((line.partition("id:")[2].strip() for line in text.splitlines() if line.startswith("id:")), name)
     try:
-        env_id = find(name.strip("'"))
-        creator: Any = gym.spec(env_id).entry_point  # this imports the module of MODULE:NAME-v0
+        module, colon, env_id = find(name.strip("'")).rpartition(":")
+        if colon:
+            importlib.import_module(module)
+        creator: Any = gym.spec(env_id).entry_point
         creator = gym.envs.registration.load_env_creator(creator) if isinstance(creator, str) else creator
         return tuple(inspect.signature(creator).parameters) if creator else ()
     except Exception:  # whatever is wrong with the environment is told where it is made

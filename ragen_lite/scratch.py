@@ -1,23 +1,18 @@
 """A model from nothing: the tokenizer, chat template and random weights of the embedded default model.
 
 The architecture is Qwen3's, so it goes through the same code as its large relatives. Every symbol, digit, position,
-action, tag and frequent word of our tasks is one token, every sentence of the rules too; any other text falls back to
-bytes.
+action word and tag of our tasks is one token, every sentence of the protocol too; any other text falls back to bytes.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from ragen_lite.agents.scripted import teacher_policy
 from ragen_lite.envs.dialogue import PROTOCOLS, Dialogue
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -36,30 +31,17 @@ WORDS = (
     *("#\n# ", "# # # # # #\n# ", "#\n# # # # # #\n", ", X ", ", O ", ", √ "),
     *("Turn ", ":\nState:\n", "\nYou have ", " actions left. "),
     *("Your reply could not be read: ", ".\n"),
-    # Knights and knaves
-    "A very special island is inhabited only by knights and knaves. Knights always tell the truth, and knaves always "
-    "lie. You meet ",
-    *(" So who is a knight and who is a knave?", " if and only if "),
-    *(" is a knight", " is a knave", " is not a knight", " is not a knave"),
-    # Arithmetic
-    *(" + ", " - ", " * ", " / ", " = ", "(", ")", " ", ". ", ", "),
+    # Countdown
+    *(" + ", " - ", " * ", " / ", "(", ")", " ", "Numbers: ", ". Target: ", ". ", "reach "),
 )
-TASKS = (
-    *("Arithmetic", "Bandit", "Blackjack", "CliffWalking", "Countdown", "FrozenLake", "Game2048", "Hanoi"),
-    *("KnightsKnaves", "Minesweeper", "Multiplication", "Rubik", "Sokoban", "Sudoku", "Taxi", "WordProblems", "Wordle"),
-)
-
-
-def dialogues() -> list[Dialogue]:
-    """The tasks that the embedded model is taught, as conversations."""
-    return [Dialogue(gym.make(f"ragen_lite/{name}-v0", disable_env_checker=True)) for name in TASKS]
+TASKS = ("ragen_lite/Sokoban-v0", "ragen_lite/Countdown-v0")  # whose rules are tokens
 
 
 def phrases() -> list[str]:
     """The sentences that our tasks' system prompts and reminders are made of, without their numbers."""
     found = [protocol.reminder for protocol in PROTOCOLS.values() if protocol.reminder]
-    for dialogue in dialogues():
-        text = dialogue.system
+    for env_id in TASKS:
+        text = Dialogue(gym.make(env_id, disable_env_checker=True)).system
         piece = ""
         for char in text:
             if char.isdigit() or char == "\n":
@@ -71,19 +53,6 @@ def phrases() -> list[str]:
     return [phrase for phrase in found if len(phrase) > 3]
 
 
-def words(instances: int = 150, least: int = 10) -> list[str]:
-    """The words that our tasks' instances and their teachers' replies use often, also with the blank before them."""
-    seen: Counter[str] = Counter()
-    for dialogue in dialogues():
-        if "Wordle" in str(dialogue.spec):
-            continue  # it is spelt letter by letter
-        for seed in range(instances):
-            message, _ = dialogue.reset(seed=seed)
-            reply = teacher_policy(dialogue, np.random.default_rng(seed))
-            seen.update(re.findall(r"[A-Za-z]{2,}", f"{message}\n{reply}"))
-    return [form for word, count in sorted(seen.items()) if count >= least for form in (word, f" {word}")]
-
-
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """Bytes, and the words and phrases of our tasks as single tokens; any text survives encoding and decoding."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -91,8 +60,8 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(word, special=True, normalized=False) for word in SPECIAL])
-    known = dict.fromkeys([*WORDS, *phrases(), *words()])
-    tokenizer.add_tokens([AddedToken(word, special=False, normalized=False) for word in known])
+    words = dict.fromkeys([*WORDS, *phrases()])
+    tokenizer.add_tokens([AddedToken(word, special=False, normalized=False) for word in words])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
@@ -111,7 +80,7 @@ def make_model(
         architectures=["Qwen3ForCausalLM"],
         vocab_size=-(-len(tokenizer) // 32) * 32,
         hidden_size=hidden,
-        intermediate_size=8 * hidden // 3 // 32 * 32,
+        intermediate_size=3 * hidden,
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=heads,

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragen_lite.envs.countdown import BadExpression, Countdown, evaluate, solve
+from ragen_lite.envs.countdown import Countdown
+from ragen_lite.envs.dialogue import Dialogue
+from ragen_lite.envs.expression import BadExpression, combine, evaluate, solve
 
 
 @pytest.mark.parametrize(
@@ -22,7 +24,6 @@ from ragen_lite.envs.countdown import BadExpression, Countdown, evaluate, solve
         ("1/3*3", Fraction(1), [1, 3, 3]),
         ("8-3-2", Fraction(3), [8, 3, 2]),
         ("((7))", Fraction(7), [7]),
-        ("07+1", Fraction(8), [7, 1]),
     ],
 )
 def test_values_are_exact(text: str, value: Fraction, numbers: list[int]) -> None:
@@ -31,7 +32,7 @@ def test_values_are_exact(text: str, value: Fraction, numbers: list[int]) -> Non
 
 @pytest.mark.parametrize(
     "text",
-    ["2**3", "7//2", "3.5*10", "3*5 #2", "-3+5", "1 + 2 = 3", "6 × 7", "1/0", "1/(2-2)", "", "()", "(1", "1)", "1 2", "1+",
+    ["07+1", "2**3", "7//2", "3.5*10", "3*5 #2", "-3+5", "1 + 2 = 3", "6 × 7", "1/0", "1/(2-2)", "", "()", "(1", "1)", "1 2", "1+",
      "1_0", "١+١", "9**9**9", "(" * 100 + "1", "(" * 10**6 + "1", "__import__('os')", "1\n+1", "²"],
 )  # fmt: skip
 def test_everything_else_is_wrong_at_once(text: str) -> None:
@@ -73,6 +74,39 @@ def test_the_solver_is_exact(numbers: tuple[int, int, int], target: int) -> None
         assert value == target and sorted(used) == sorted(numbers)
 
 
+def values(terms: tuple[Fraction, ...], operators: str) -> set[Fraction]:
+    """Everything that these numbers can come to, by trying it all."""
+    if len(terms) == 1:
+        return {terms[0]}
+    found: set[Fraction] = set()
+    for i, j in permutations(range(len(terms)), 2):
+        rest = tuple(t for k, t in enumerate(terms) if k not in (i, j))
+        for operator in operators:
+            value = combine(terms[i], terms[j], operator)
+            if value is not None:
+                found |= values((*rest, value), operators)
+    return found
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.tuples(*[st.integers(1, 9)] * 4), st.sampled_from(["+-*/", "+-", "*/", "-/"]))
+def test_the_solver_is_exact_for_four_numbers_and_fewer_operators(numbers: tuple[int, ...], operators: str) -> None:
+    reachable = values(tuple(map(Fraction, numbers)), operators)
+    for target in range(0, 30):
+        found = solve(numbers, target, operators)
+        assert (found is not None) == (Fraction(target) in reachable), (numbers, target, operators)
+        if found is not None:
+            assert evaluate(found, operators)[0] == target
+
+
+def test_six_numbers_are_built_with_a_solution_and_searched_without() -> None:
+    env = Countdown(min_numbers=6, max_numbers=6)
+    for seed in range(5):
+        env.reset(seed=seed)
+        for answer in (env.solve()[0], env.search()):
+            assert answer is not None and env.step(answer)[1] == 1.0
+
+
 def at(numbers: tuple[int, ...], target: int) -> Countdown:
     env = Countdown()
     env.reset(seed=0)
@@ -103,6 +137,39 @@ def test_a_target_out_of_reach_is_given_up_in_a_sentence() -> None:
 
 
 def test_options_that_cannot_work_are_refused() -> None:
-    for options in ({"min_numbers": 1}, {"max_numbers": 7}, {"largest": 1}, {"min_target": 200}):
+    for options in (
+        {"min_numbers": 1},
+        {"max_numbers": 7},
+        {"largest": 1},
+        {"min_target": 200},
+        {"operators": "+^"},
+        {"reward": "x"},
+        {"language": "de"},
+    ):
         with pytest.raises(ValueError):
             Countdown(**options)
+
+
+@pytest.mark.parametrize(
+    ("reward", "wrong", "right"), [("tinyzero", 0.1, 1.0), ("mini_r1", 1.0, 2.0), ("strict", 0.0, 1.0)]
+)
+def test_presets(reward: str, wrong: float, right: float) -> None:
+    env = Countdown(reward=reward)
+    env.reset(seed=0)
+    assert env.step("1")[1] == wrong
+    assert env.step(env.solve()[0])[1] == right
+
+
+def test_operators_that_are_not_allowed_are_wrong() -> None:
+    env = Countdown(operators="+-")
+    env.reset(seed=3)
+    assert "* /" not in env.instructions and "+ -" in env.instructions
+    assert "'*' is not allowed" in env.step("6 * 7")[4]["why"]
+    assert env.step(env.solve()[0])[4]["success"]
+
+
+def test_chinese() -> None:
+    dialogue = Dialogue(Countdown(language="zh"))
+    message, _ = dialogue.reset(seed=0)
+    assert message.startswith("数字：") and "目标：" in message and message in dialogue.observation_space
+    assert "每个给定的数字必须恰好使用一次" in dialogue.system and "Always" not in message

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ragen_lite.agents.isolation import EnvSpec
+from ragen_lite.agents.scripted import random_policy
 from ragen_lite.envs.dialogue import PROTOCOLS, Dialogue, Unreadable, read_boxed, read_think_answer
 from ragen_lite.envs.sokoban import Sokoban
 from ragen_lite.envs.sokoban_levels import parse_level
@@ -138,3 +141,20 @@ def test_spaces_that_are_no_text_and_unknown_protocols_are_refused() -> None:
         Dialogue(gym.make("CartPole-v1"))
     with pytest.raises(ValueError, match="think_answer, answer, boxed, free"):
         Dialogue(Echo(), "xml")
+
+
+def test_neither_chance_nor_the_scripted_policies_repeat_the_draws_of_the_instance() -> None:
+    handle = EnvSpec("ragen_lite/Wordle-v0").open()
+    task: Any = handle._env.unwrapped
+    firsts = 0
+    for seed in range(60):
+        for member in (0, 1):
+            handle.send("reset", seed=seed, options={"split": "train", "member": member})
+            handle.take()
+            streams = [np.random.default_rng(seed), task.np_random, handle._rng]
+            assert len({int(stream.integers(2**62)) for stream in streams}) == 3
+        handle.send("reset", seed=seed, options={"split": "train", "member": 0})
+        handle.take()
+        handle.send("act", policy=random_policy)
+        firsts += handle.take()[4]["success"]
+    assert firsts <= 3  # one word in 483 is found at once by chance
