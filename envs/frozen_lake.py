@@ -72,13 +72,17 @@ class FrozenLake(Described):
     def _map(self) -> tuple[str, ...]:
         """A map whose goal can be reached: rows of S, F, H and G."""
         n = self.size * self.size
-        while True:
+        for _ in range(10_000):
             cells = np.where(self.np_random.random(n) < self.frozen, "F", "H")
             start, goal = self.np_random.choice(n, 2, replace=False)
             cells[start], cells[goal] = "S", "G"
             rows = tuple("".join(row) for row in cells.reshape(self.size, self.size))
             if self.min_cost <= distance(rows) <= self.max_actions:
                 return rows
+        raise RuntimeError(
+            f"no {self.size}x{self.size} lake with frozen={self.frozen} whose goal is {self.min_cost} to "
+            f"{self.max_actions} moves away, in 10,000 draws: freeze more, or ask for less"
+        )
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Draw a map of ``options["split"]`` (``train`` where it is left out)."""

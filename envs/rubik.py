@@ -94,6 +94,12 @@ def distances() -> NDArray[np.int8]:
     return found
 
 
+@lru_cache(maxsize=14)
+def states_at(distance: int) -> NDArray[np.int64]:
+    """The numbers of the states at a distance, in quarter turns."""
+    return np.flatnonzero(distances() == distance)
+
+
 class Rubik(Game):
     """Solve a 2x2 cube.
 
@@ -135,17 +141,10 @@ class Rubik(Game):
         )
 
     def _instance(self) -> State:
-        """A state at a drawn distance: random turns, each away from solved."""
-        known, depth = distances(), int(self.np_random.integers(self.min_scramble, self.max_scramble + 1))
-        while True:
-            state = SOLVED
-            for step in range(1, depth + 1):
-                away = [after for a in range(6) if known[number(after := turn(state, a))] == step]
-                if not away:  # few states are far from everywhere
-                    break
-                state = away[self.np_random.integers(len(away))]
-            else:
-                return state
+        """Any state at a drawn distance, all alike."""
+        near = states_at(int(self.np_random.integers(self.min_scramble, self.max_scramble + 1)))
+        order, twists = divmod(int(near[self.np_random.integers(len(near))]), 729)
+        return ORDERS[order], _twists(twists)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Draw a cube of ``options["split"]`` (``train`` where it is left out)."""

@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 TASKS = {
     "ragen_lite/Arithmetic-v0": "ragen_lite.envs.arithmetic:Arithmetic",
     "ragen_lite/Bandit-v0": "ragen_lite.envs.bandit:Bandit",
-    "ragen_lite/Blackjack-v0": "ragen_lite.envs.described:Blackjack",
+    "ragen_lite/Blackjack-v0": "ragen_lite.envs.blackjack:Blackjack",
     "ragen_lite/CliffWalking-v0": "ragen_lite.envs.described:CliffWalking",
     "ragen_lite/Countdown-v0": "ragen_lite.envs.countdown:Countdown",
     "ragen_lite/FrozenLake-v0": "ragen_lite.envs.frozen_lake:FrozenLake",

@@ -8,7 +8,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from ragen_lite.envs.described import Blackjack, CliffWalking, Taxi, dealer_ends, hand_values
+from ragen_lite.envs.blackjack import Blackjack, dealer_ends, hand_values
+from ragen_lite.envs.described import CliffWalking, Taxi
 from ragen_lite.envs.dialogue import Dialogue
 from ragen_lite.envs.frozen_lake import FrozenLake, distance
 from ragen_lite.envs.game_2048 import Game2048, slid, slide

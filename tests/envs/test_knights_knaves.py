@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragen_lite.envs.dialogue import Dialogue
-from ragen_lite.envs.knights_knaves import (
+from ragen_lite.envs.knights_knaves import KnightsKnaves
+from ragen_lite.envs.knights_knaves_puzzles import (
     PERTURBATIONS,
     BadPuzzle,
-    KnightsKnaves,
     Statement,
     parse_puzzle,
     parse_statement,
