@@ -109,7 +109,8 @@ class Arithmetic(TextTask[str]):
 
     def guess(self, rng: np.random.Generator) -> list[str]:
         """A random number of at most as many digits as an answer may have."""
-        return [str(int(rng.integers(10 ** (self.digits * (1 + ("*" in self.operators))))))]
+        digits = rng.integers(10, size=self.digits * (1 + ("*" in self.operators)))
+        return [str(int("".join(map(str, digits))))]
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[str]]:
         """The answer; products by the distributive law, one digit of the second operand at a time."""

@@ -43,6 +43,11 @@ def split_of(content: str) -> str:
     return {8: "val", 9: "test"}.get(bucket, "train")
 
 
+def either(given: int | None, default: int) -> int:
+    """An option that was given, 0 included, or its default."""
+    return default if given is None else given
+
+
 def wanted_split(options: dict[str, Any] | None) -> str:
     """The split that ``reset(options=...)`` asks for; ``train`` where it asks for none.
 
@@ -133,6 +138,7 @@ class Game(TextTask[int]):
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 4}
     render_mode: str | None = None
     regret: bool = True
+    over: bool = True
 
     def cost_to_go(self) -> float | None:
         """Actions of a shortest solution from here; inf where there is none, None where it is not known."""
@@ -146,8 +152,11 @@ class Game(TextTask[int]):
         """The present state as text."""
         return self.text() if self.render_mode == "ansi" else None
 
-    def budget(self, max_turns: int, max_actions_per_turn: int, max_actions: int) -> None:
-        """Set the three budgets and, from them, the cost of an unreadable turn. Raises ValueError."""
+    def budget(self, max_turns: int, max_actions_per_turn: int, max_actions: int | None) -> None:
+        """Set the three budgets (None: the product of the others) and the cost of an unreadable turn. Raises "
+        "ValueError."""
+        if max_actions is None:
+            max_actions = max_turns * max_actions_per_turn
         if min(max_turns, max_actions_per_turn, max_actions) < 1 or max_turns * max_actions_per_turn < max_actions:
             raise ValueError(
                 f"budgets that contradict each other: max_turns {max_turns} x max_actions_per_turn "
@@ -158,7 +167,7 @@ class Game(TextTask[int]):
 
     def begin(self, **info: Any) -> tuple[str, dict[str, Any]]:
         """What ``reset`` returns, once the instance is in place."""
-        self.actions_taken = 0
+        self.actions_taken, self.over = 0, False
         self.optimal_cost = self._cost = self.cost_to_go() if self.regret else None
         return self.text(), {"success": False, **info, **self._costs(None)}
 
@@ -176,6 +185,7 @@ class Game(TextTask[int]):
         reward = self.STEP + gained + (self.SOLVED if success else 0.0)
         terminated = success or over
         truncated = self.actions_taken >= self.max_actions and not terminated
+        self.over = terminated or truncated
         return self.text(), reward, terminated, truncated, {"success": success, **info, **self._costs(regret)}
 
     def _costs(self, regret: float | None) -> dict[str, Any]:
@@ -186,7 +196,9 @@ class Game(TextTask[int]):
         return {**known, "regret": regret, "deadlock": deadlock}
 
     def chosen(self, action: int) -> int:
-        """The action as a plain int. Raises ValueError for one that does not exist."""
+        """The action as a plain int. Raises ValueError for one that does not exist, ResetNeeded after the end."""
+        if self.over:
+            raise gym.error.ResetNeeded("the episode is over: call reset")
         if not 0 <= action < (n := int(self.action_space.n)):  # type: ignore[attr-defined]
             raise ValueError(f"action {action!r} is not one of 0 to {n - 1}")
         return int(action)

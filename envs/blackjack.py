@@ -55,24 +55,27 @@ class Blackjack(Described):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Deal an instance of ``options["split"]`` (``train`` where it is left out)."""
         text, info = super().reset(seed=seed, options=options)
-        self.optimal_return = max(hand_values(*self._hand()))
+        self.optimal_return = max(self._values())
         return text, info | {"optimal_return": self.optimal_return, "regret": None}
 
     def step(self, action: int) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Stick or hit; the reward is Gymnasium's."""
-        values = hand_values(*self._hand())
+        values = self._values()
         text, _, terminated, truncated, info = super().step(action)
         regret = max(values) - values[action]
         info |= {"optimal_return": self.optimal_return, "regret": regret}
         return text, info["native_reward"], terminated, truncated, info
 
-    def _hand(self) -> tuple[int, int, bool]:
+    def _values(self) -> tuple[float, float]:
         total, dealer, soft = self.state
-        return int(total), int(dealer), bool(soft)
+        stick, hit = hand_values(int(total), int(dealer), bool(soft))
+        if sorted(map(int, self.inner.player)) == [1, 10]:  # a natural beats all but the dealer's own
+            stick = 1 - {1: 4 / 13, 10: 1 / 13}.get(int(dealer), 0.0)
+        return stick, hit
 
     def solve(self) -> list[int] | None:
         """The action of the higher expected reward."""
-        return [int(np.argmax(hand_values(*self._hand())))]
+        return [int(np.argmax(self._values()))]
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[int]]:
         """The solver's action, with the sum as its thought."""

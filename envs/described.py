@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from ragen_lite.envs.base import Game, text_space, wanted_split
+from ragen_lite.envs.base import Game, either, text_space, wanted_split
 
 Table = dict[int, dict[int, list[tuple[float, int, float, bool]]]]  # Gymnasium's ``P``: state, action -> outcomes
 Floats = NDArray[np.float64]
@@ -128,10 +128,18 @@ class Described(Game):
         """Draw a start; returns the environment's observation. Its randomness is the task's own."""
         return self.inner.reset(seed=int(self.np_random.integers(2**31)))[0]
 
+    def _within_reach(self) -> Any:
+        """A start from which the goal can be reached within the budget."""
+        for _ in range(10_000):
+            observation = self.begin_inner()
+            if self._table is None or self._table[observation] <= self.max_actions:
+                return observation
+        raise RuntimeError(f"no start reaches the goal in max_actions={self.max_actions}: allow more")
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Draw a start of ``options["split"]`` (``train`` where it is left out)."""
         gym.Env.reset(self, seed=seed)
-        self.state, self._won = self.draw(wanted_split(options), self.begin_inner, self.content), False
+        self.state, self._won = self.draw(wanted_split(options), self._within_reach, self.content), False
         text, info = self.begin(native_reward=0.0)
         return text, info | self._chance(None)
 
@@ -225,9 +233,9 @@ class CliffWalking(Described):
         super().__init__(
             "CliffWalking-v1",
             {"is_slippery": slippery},
-            max_turns or turns,
-            max_actions_per_turn or each,
-            max_actions or total,
+            either(max_turns, turns),
+            either(max_actions_per_turn, each),
+            either(max_actions, total),
             render_mode,
         )
         self.turn_penalty = 1.1 * self.max_actions_per_turn

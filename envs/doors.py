@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import random
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -85,7 +86,7 @@ class ReasoningGym(Door):
 
     def __init__(
         self,
-        task: str = "countdown",
+        task: str = "chain_sum",
         options: dict[str, Any] | None = None,
         solved: float = 1.0,
         render_mode: str | None = None,
@@ -194,7 +195,10 @@ class TextArena(Door):
         return inner
 
     def _content(self, inner: Any) -> str:
-        return str(sorted((str(k), str(v)) for k, v in (inner.state.game_state or {}).items()))
+        content = str(sorted((str(k), str(v)) for k, v in (inner.state.game_state or {}).items()))
+        if " at 0x" in content:  # of an object that does not tell what it holds; the first message does
+            content = re.sub(r" at 0x[0-9a-f]+", "", f"{content} {inner.state.observations}")
+        return content
 
     def _messages(self) -> str:
         _, messages = self.inner.get_observation()

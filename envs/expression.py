@@ -7,6 +7,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 LONGEST = 200  # characters; far above any honest answer, so that parsing is always quick
+DEEPEST = 20  # brackets within brackets
 OPERATORS = "+-*/"
 
 
@@ -40,13 +41,14 @@ def evaluate(text: str, operators: str = OPERATORS) -> tuple[Fraction, list[int]
     (Fraction(1, 1), [1, 2, 3])
 
     Raises BadExpression for anything but whole numbers, the operators and brackets, for a division by zero and for
-    more than 200 characters. Precedence climbing over a list of tokens; the text itself is never executed.
+    more than 200 characters or 20 brackets within one another. Precedence climbing over a list of tokens; the text
+    itself is never executed.
     """
     if len(text) > LONGEST:
         raise BadExpression(f"{len(text)} characters; at most {LONGEST} are read")
     queue = [*tokens(text, operators), ""]
     numbers: list[int] = []
-    place = 0
+    place = depth = 0
 
     def take() -> str:
         nonlocal place
@@ -54,9 +56,14 @@ def evaluate(text: str, operators: str = OPERATORS) -> tuple[Fraction, list[int]
         return queue[place - 1]
 
     def atom() -> Fraction:
+        nonlocal depth
         token = take()
         if token == "(":
+            depth += 1
+            if depth > DEEPEST:
+                raise BadExpression(f"brackets nested more than {DEEPEST} deep")
             value = addition()
+            depth -= 1
             if take() != ")":
                 raise BadExpression("a bracket is not closed")
             return value

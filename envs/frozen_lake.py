@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 
-from ragen_lite.envs.base import text_space, wanted_split
+from ragen_lite.envs.base import either, text_space, wanted_split
 from ragen_lite.envs.described import Described, squares
 
 
@@ -46,15 +46,14 @@ class FrozenLake(Described):
                 f"size={size}, frozen={frozen}, success_rate={success_rate}: a lake has 2 to 32 rows, and its two "
                 "chances lie above 0 and up to 1"
             )
-        actions = max_actions or (5 * size if slippery else 3 * size - 2)
-        each = max_actions_per_turn or (1 if slippery else size)
+        actions = either(max_actions, 5 * size if slippery else 3 * size - 2)
+        each = either(max_actions_per_turn, 1 if slippery else size)
         if not 1 <= min_cost <= min(actions, size * size - 1):
             raise ValueError(f"min_cost={min_cost}: no {size}x{size} lake of at most {actions} actions needs that many")
         self.size, self.frozen, self.slippery, self.success_rate = size, frozen, slippery, success_rate
         self.min_cost, self.stochastic = min_cost, slippery
-        self.budget(
-            max_turns or math.ceil(1.5 * actions / each) if not slippery else max_turns or actions, each, actions
-        )
+        turns = actions if slippery else math.ceil(1.5 * actions / max(1, each))
+        self.budget(either(max_turns, turns), each, actions)
         self.render_mode = render_mode
         self.action_space = gym.spaces.Discrete(4)
         self.observation_space = text_space(2 * size * size + 40)

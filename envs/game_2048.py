@@ -83,7 +83,7 @@ class Game2048(Game):
         if target < 8 or target & (target - 1) or math.log2(target) > size * size:
             raise ValueError(f"target={target}: it must be a power of two from 8 that fits {size}x{size} cells")
         self.size, self.goal, self.render_mode = size, int(math.log2(target)), render_mode
-        self.budget(max_turns, max_actions_per_turn, max_actions or max_turns * max_actions_per_turn)
+        self.budget(max_turns, max_actions_per_turn, max_actions)
         if self.max_actions < target // 2 - 2:  # every slide adds 2 to the sum nine times in ten
             raise ValueError(
                 f"max_actions={self.max_actions}: a {target} needs about {target // 2 - 2} slides; raise the budgets"

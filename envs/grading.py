@@ -24,6 +24,11 @@ SECONDS = 5.0
 _NUMBER = re.compile(r"([+-]?)\$?([0-9]{1,60}|[0-9]{1,3}(?:,[0-9]{3}){1,19})(?:\.([0-9]{1,60}))?(?:/([0-9]{1,60}))?\.?")
 
 
+_LETTER_IS = re.compile(r"^\s*\$?\s*[A-Za-z]\s*=")  # x = 3 names one number
+# A gold that is one number is not met by two, whichever of them math-verify would look at.
+_HEDGE = re.compile(r"\\(cup|cap|lor|land|vee|wedge|text|mbox|pm|mp|in|approx|neq?|le|ge)\b|[=,;:∪∩∨∧±]|\b(or|and)\b")
+
+
 def number(text: str) -> Fraction | None:
     r"""A whole number, a decimal or a fraction of whole numbers, exactly; None where the text is no such number.
 
@@ -56,20 +61,17 @@ def grade(answer: str, gold: str, seconds: float = SECONDS) -> bool | None:
     mine, wanted = number(answer), number(gold)
     if mine is not None and wanted is not None:
         return mine == wanted
+    if wanted is not None and _HEDGE.search(_LETTER_IS.sub("", answer)):
+        return False
     if not available():
         return None if wanted is None and not gold.isascii() else False
-    return _verified(answer, gold, seconds)
+    return _grader().ask(answer, gold, seconds)
 
 
 @lru_cache(maxsize=1)
 def available() -> bool:
     """Whether math-verify is installed."""
     return importlib.util.find_spec("math_verify") is not None
-
-
-@lru_cache(maxsize=10_000)
-def _verified(answer: str, gold: str, seconds: float) -> bool | None:
-    return _grader().ask(answer, gold, seconds)
 
 
 @lru_cache(maxsize=1)
@@ -92,13 +94,17 @@ class Grader:
         atexit.register(self.close)
 
     def ask(self, answer: str, gold: str, seconds: float) -> bool | None:
-        """As ``grade``, by math-verify alone."""
+        """As ``grade``, by math-verify alone. Raises OSError where its process cannot be started."""
         with self._lock:
-            try:
-                if self._process is None or self._process.poll() is not None:
+            if self._process is None or self._process.poll() is not None:
+                try:
                     self._start()
+                except OSError as error:  # TimeoutError is one
+                    self.close()
+                    raise OSError(f"the process that grades answers cannot be started: {error!r}") from error
+            try:
                 return self._answer({"answer": answer, "gold": gold}, seconds)
-            except (TimeoutError, OSError):
+            except OSError:  # it took too long, or took the process with it
                 self.close()
                 return False
 

@@ -66,7 +66,7 @@ class Hanoi(Game):
         if not 1 <= min_cost < 2**min_disks:
             raise ValueError(f"min_cost={min_cost}: {min_disks} disks need 1 to {2**min_disks - 1} moves")
         self.min_disks, self.max_disks, self.min_cost, self.render_mode = min_disks, max_disks, min_cost, render_mode
-        self.budget(max_turns, max_actions_per_turn, max_actions or max_turns * max_actions_per_turn)
+        self.budget(max_turns, max_actions_per_turn, max_actions)
         if self.max_actions < 2**max_disks - 1:
             raise ValueError(
                 f"{max_disks} disks can need {2**max_disks - 1} moves, more than max_actions={self.max_actions}: raise "

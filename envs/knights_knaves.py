@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ragen_lite.envs.base import TextTask, text_space, wanted_split
+from ragen_lite.envs.base import TextTask, split_of, text_space, wanted_split
 from ragen_lite.envs.knights_knaves_puzzles import (
     NAMES,
     PERTURBATIONS,
@@ -15,6 +15,7 @@ from ragen_lite.envs.knights_knaves_puzzles import (
     Dice,
     Puzzle,
     article,
+    canonical,
     draw_statement,
     perturbed,
     read_answer,
@@ -58,10 +59,9 @@ class KnightsKnaves(TextTask[str]):
     ) -> None:
         if not 2 <= min_people <= max_people <= 8:
             raise ValueError(f"{min_people} to {max_people} people: a puzzle has 2 to 8")
-        if not 1 <= depth <= 5 or not 2 <= width <= 5:
-            raise ValueError(f"depth={depth}, width={width}: depth is 1 to 5, width 2 to 5")
-        if depth == 1 and min_people == 2:
-            raise ValueError("depth=1 with 2 people has too few puzzles: take min_people=3 or depth=2")
+        if not 2 <= depth <= 5 or not 2 <= width <= 5:
+            # With bare claims about one person each, whoever lies could as well be honest: no solution is the only one.
+            raise ValueError(f"depth={depth}, width={width}: both are 2 to 5")
         if reward not in REWARDS:
             raise ValueError(f"unknown reward {reward!r}: choose one of {', '.join(REWARDS)}")
         if perturb is not None and perturb not in PERTURBATIONS:
@@ -94,12 +94,15 @@ class KnightsKnaves(TextTask[str]):
         """Draw a puzzle of ``options["split"]`` (``train`` where it is left out), which its logic alone decides."""
         super().reset(seed=seed)
         split, change = wanted_split(options), self.perturb
-        while True:
-            puzzle = self.draw(split, self._instance, lambda made: str(made.statements))
-            new = perturbed(puzzle, change, self.np_random, self.depth, self.width) if change else puzzle
-            if new:
-                self.puzzle = new
-                return self.render(), {"success": False, "read": None, "unperturbed": puzzle.identities}
+        for _ in range(1_000):
+            puzzle = self.draw(split, self._instance, lambda made: canonical(made.statements))
+            changed = perturbed(puzzle, change, self.np_random, self.depth, self.width) if change else [puzzle]
+            for new in changed:
+                self.instance = canonical(new.statements)
+                if split_of(self.instance) == split:  # a changed puzzle has a split of its own
+                    self.puzzle = new
+                    return self.render(), {"success": False, "read": None, "unperturbed": puzzle.identities}
+        raise RuntimeError(f"no puzzle of the {split} split with another {change} in 1,000 draws: allow more people")
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Score an answer; every answer ends the episode."""

@@ -7,8 +7,9 @@ A statement is a leaf, or an operator over statements; puzzles have exactly one 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -126,12 +127,33 @@ def draw_statement(dice: Dice, speaker: int, people: int, depth: int, width: int
     if kind == 1:
         return "not", draw_statement(dice, speaker, people, depth - 1, width)
     parts: list[Statement] = []
-    wanted = 2 + dice(width - 1) if kind in (2, 3) else 2
+    wanted = min(2 + dice(width - 1), 2 * people - 1) if kind in (2, 3) else 2  # there are so many leaves
     while len(parts) < wanted:
         part = draw_statement(dice, speaker, people, depth - 1, width)
         if part not in parts:
             parts.append(part)
     return ("and", "or", "->", "<=>")[kind - 2], *parts
+
+
+def canonical(statements: Sequence[Statement]) -> str:
+    """The same text for puzzles that differ in the order of ``and``, ``or`` and ``<=>``, and, up to four people, in
+    who is the first and who the second; with more people that hardly ever comes about."""
+    people = len(statements)
+    texts = []
+    for order in permutations(range(people)) if people <= 4 else [tuple(range(people))]:
+        numbers = {person: number for number, person in enumerate(order)}
+        texts.append(";".join(_sorted(statements[person], numbers) for person in order))
+    return min(texts)
+
+
+def _sorted(statement: Statement, numbers: dict[int, int]) -> str:
+    kind = statement[0]
+    if kind in ("telling-truth", "lying"):
+        return f"{kind[0]}{numbers[statement[1]]}"
+    parts = [_sorted(part, numbers) for part in statement[1:]]
+    if kind in ("and", "or", "<=>"):
+        parts.sort()
+    return f"{kind}({','.join(parts)})"
 
 
 # ---- English ----
@@ -327,19 +349,21 @@ def read_answer(answer: str, names: Sequence[str], roles: tuple[str, str]) -> li
 # ---- changed puzzles ----
 
 
-def perturbed(puzzle: Puzzle, change: str, rng: np.random.Generator, depth: int, width: int) -> Puzzle | None:
-    """The puzzle with one thing changed (see KnightsKnaves), its solution unique again; None where that cannot be."""
+def perturbed(puzzle: Puzzle, change: str, rng: np.random.Generator, depth: int, width: int) -> Iterator[Puzzle]:
+    """The puzzle with one thing changed (see KnightsKnaves), its solution unique again: every way, in random order."""
     people = len(puzzle.names)
     if change == "names":
-        return replace(puzzle, names=Dice(rng).some(UNCOMMON, people))
+        yield replace(puzzle, names=Dice(rng).some(UNCOMMON, people))
     if change == "roles":
-        return replace(puzzle, roles=ROLES[1 + rng.integers(len(ROLES) - 1)])
+        yield replace(puzzle, roles=ROLES[1 + rng.integers(len(ROLES) - 1)])
     if change == "flipped":
-        return replace(puzzle, flipped=True)
+        yield replace(puzzle, flipped=True)
     if change == "order":
         while (order := tuple(rng.permutation(people).tolist())) == tuple(range(people)):
             pass
-        return replace(puzzle, order=order)
+        yield replace(puzzle, order=order)
+    if change not in ("statement", "leaf"):
+        return
     options: list[tuple[int, Statement]] = []
     for person, statement in enumerate(puzzle.statements):
         if change == "statement":
@@ -355,8 +379,7 @@ def perturbed(puzzle: Puzzle, change: str, rng: np.random.Generator, depth: int,
         statements = (*puzzle.statements[:person], new, *puzzle.statements[person + 1 :])
         found = solutions(statements)
         if len(found) == 1 and found[0] != puzzle.solution:
-            return replace(puzzle, statements=statements, solution=found[0])
-    return None
+            yield replace(puzzle, statements=statements, solution=found[0])
 
 
 def leaves(statement: Statement) -> list[tuple[int, ...]]:

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from ragen_lite.envs import grading
+from ragen_lite.envs.arithmetic import whole_number
 from ragen_lite.envs.base import AnyText, TextTask, split_of, wanted_split
 from ragen_lite.envs.dialogue import PROTOCOLS, Unreadable, read_boxed
-from ragen_lite.envs.rewards import Attempt, scores, total, weights_of
+from ragen_lite.envs.rewards import TEMPLATE_OF, Attempt, scores, total, weights_of
 from ragen_lite.envs.word_problems import write_problem
 
 QUESTIONS = ("question", "problem", "prompt", "input")
@@ -28,7 +29,7 @@ ANSWERS = ("answer", "final_answer", "target", "solution", "gold", "expected_ans
 HUB = {
     "gsm8k": ("openai/gsm8k", "main", "train", "test"),
     "math": ("DigitalLearningGmbH/MATH-lighteval", None, "train", "test"),
-    "aime": ("HuggingFaceH4/aime_2024", None, None, "train"),
+    "aime": ("HuggingFaceH4/aime_2024", None, "", "train"),
 }
 
 
@@ -82,6 +83,19 @@ TEMPLATES = {
         last_answer,
         PROTOCOLS["think_answer"].write,
     ),
+    "open_r1": Template(
+        "You first think about the problem and then answer it. Respond in the following format:\n"
+        "<think>\n...\n</think>\n<answer>\n...\n</answer>",
+        "{question}",
+        last_answer,
+        lambda thought, answer: f"<think>\n{thought}\n</think>\n<answer>\n{answer}\n</answer>",
+    ),
+    "gsm8k": Template(  # grpo_demo's
+        "Respond in the following format:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>",
+        "{question}",
+        last_answer,
+        lambda thought, answer: f"<reasoning>\n{thought}\n</reasoning>\n<answer>\n{answer}\n</answer>\n",
+    ),
     "qwen_boxed": Template(
         "Please reason step by step, and put your final answer within \\boxed{}.",
         "{question}",
@@ -130,7 +144,7 @@ def read_row(record: Any, question: str | None = None, answer: str | None = None
         return record[name]
 
     asked, given = column(question, QUESTIONS), column(answer, ANSWERS)
-    if not isinstance(asked, str) or not asked.strip():
+    if not isinstance(asked, str) or not asked.strip() or not _encodable(asked):
         raise BadRow("the question is not text")
     values = given if isinstance(given, (list, tuple)) else [given]
     golds, solution = [], ""
@@ -138,6 +152,8 @@ def read_row(record: Any, question: str | None = None, answer: str | None = None
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             raise BadRow(f"the answer is {type(value).__name__}, not text or a number")
         text = str(value).strip()
+        if value != value or text in ("inf", "-inf") or not _encodable(text):
+            raise BadRow(f"the answer is {text!a}")
         if "####" in text:
             solution, _, text = text.rpartition("####")
             text = text.strip().replace(",", "").replace("$", "")
@@ -147,6 +163,10 @@ def read_row(record: Any, question: str | None = None, answer: str | None = None
     if not golds or not all(golds):
         raise BadRow("the answer is empty")
     return Row(asked.strip(), tuple(golds), solution.strip())
+
+
+def _encodable(text: str) -> bool:
+    return not any("\ud800" <= char <= "\udfff" for char in text)  # half a character, as broken JSON escapes leave it
 
 
 def read_rows(
@@ -176,12 +196,12 @@ def read_rows(
 def file_records(path: Path) -> Iterable[tuple[str, Any]]:
     """The records of a .jsonl or .parquet file, each with its place."""
     if path.suffix == ".jsonl":
-        with path.open(encoding="utf-8") as lines:
+        with path.open("rb") as lines:
             for i, line in enumerate(lines, 1):
                 if line.strip():
                     try:
-                        yield f"line {i}", json.loads(line)
-                    except ValueError as error:
+                        yield f"line {i}", json.loads(line.decode("utf-8-sig"))
+                    except (ValueError, RecursionError) as error:
                         yield f"line {i}", BadRow(f"no JSON ({error})")
         return
     records = _datasets().load_dataset("parquet", data_files=str(path), split="train")
@@ -216,8 +236,8 @@ def load(
     def part(split: str) -> tuple[Row, ...]:
         return read((f"{split} row {i}", record) for i, record in enumerate(parts[split], 1))
 
-    if training is None:  # for evaluation only
-        return {"train": (), "val": (), "test": part(str(testing))}
+    if training not in parts and testing in parts:  # for evaluation only
+        return {"train": (), "val": (), "test": part(testing)}
     if testing not in parts:
         return _divided(part(training if training in parts else next(iter(parts))))
     divided = _divided(part(training))
@@ -245,7 +265,8 @@ class Math(TextTask[str]):
         data: ``word_problems`` (our generator), ``gsm8k``, ``math``, ``aime`` (for evaluation only), a hub id, or a
             ``.jsonl`` or ``.parquet`` file with a question and an answer a row.
         config: the configuration of a hub data set.
-        template: ``r1`` (think and answer tags), ``qwen_boxed``, ``abel`` or ``none``.
+        template: ``r1`` (think and answer tags), ``open_r1`` (the same on lines of their own), ``gsm8k`` (grpo_demo's
+            reasoning and answer tags), ``qwen_boxed``, ``abel`` or ``none``.
         reward: a preset (zero_one, simplerl, gsm8k, open_r1), the name of one function, or ``{name: weight}``, of
             envs/rewards.py.
         bad_rows: ``skip`` malformed rows with a warning that names them, or ``refuse`` them.
@@ -279,6 +300,11 @@ class Math(TextTask[str]):
         if seconds <= 0:
             raise ValueError(f"seconds={seconds}: it must be above 0")
         self.weights = weights_of(reward)
+        for name in self.weights:
+            if template != (needed := TEMPLATE_OF.get(name, template)):
+                raise ValueError(
+                    f"reward {name} rewards what template={needed} asks for, not {template}: take that one"
+                )
         self.template, self.seconds, self.render_mode = TEMPLATES[template], seconds, render_mode
         self._source = None if data == "word_problems" else (data, config, bad_rows, question, answer)
         if self._source:
@@ -294,7 +320,7 @@ class Math(TextTask[str]):
 
     def _draw_row(self, split: str) -> Row:
         if self._source is None:
-            problem = self.draw(split, lambda: write_problem(self.np_random), lambda made: made.question)
+            problem = self.draw(split, lambda: write_problem(self.np_random), lambda made: made.content)
             return Row(problem.question, (str(problem.answer),), ", ".join(problem.steps))
         rows = load(*self._source)[split]
         if not rows:
@@ -312,7 +338,7 @@ class Math(TextTask[str]):
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Score a reply; every reply ends the episode."""
         answer = self.template.read(action)
-        attempt = Attempt(action, self.row.golds, answer, partial(grading.grade, seconds=self.seconds))
+        attempt = Attempt(action, self.row.golds, answer, self._grade)
         found = scores(attempt, self.weights)
         info = {
             "success": attempt.correct is True,
@@ -323,6 +349,11 @@ class Math(TextTask[str]):
             "regret": None,
         }
         return self.render(), total(found, self.weights), True, False, info
+
+    def _grade(self, answer: str, gold: str) -> bool | None:
+        if self._source is None:  # one whole number, in digits
+            return whole_number(answer, grouped=True) == int(gold)
+        return grading.grade(answer, gold, self.seconds)
 
     def render(self) -> str:  # type: ignore[override]
         """The question as the policy sees it."""

@@ -60,28 +60,68 @@ def placements(rules: list[tuple[tuple[int, ...], int]], squares: list[int], min
     yield from place(0)
 
 
+def components(rules: list[tuple[tuple[int, ...], int]]) -> list[list[tuple[tuple[int, ...], int]]]:
+    """The rules divided so that no square is in two parts."""
+    parts: list[list[tuple[tuple[int, ...], int]]] = []
+    for rule in rules:
+        touching = [part for part in parts if any(set(rule[0]) & set(where) for where, _ in part)]
+        parts = [part for part in parts if part not in touching]
+        parts.append([*(r for part in touching for r in part), rule])
+    return parts
+
+
+def times(a: list[int], b: list[int]) -> list[int]:
+    """The product of two polynomials: ways to lay i mines here and j there, by i + j."""
+    product = [0] * (len(a) + len(b) - 1)
+    for i, x in enumerate(a):
+        for j, y in enumerate(b):
+            product[i + j] += x * y
+    return product
+
+
 @lru_cache(maxsize=20_000)
 def risks(view: tuple[int, ...], rows: int, columns: int, mines: int) -> dict[int, float]:
-    """The chance of each hidden square to be a mine, given what is open: exact, every placement alike."""
+    """The chance of each hidden square to be a mine, given what is open: exact, every placement alike.
+
+    Squares beside open ones fall into parts that know nothing of each other; each is searched by itself, and the parts'
+    counts by number of mines are multiplied together, with the ways to lay the rest elsewhere.
+    """
     around = neighbours(rows, columns)
     hidden = [square for square, shown in enumerate(view) if shown == HIDDEN]
     rules = []
     for square, shown in enumerate(view):
         if shown != HIDDEN and (where := tuple(s for s in around[square] if view[s] == HIDDEN)):
             rules.append((where, shown))
-    edge = sorted({square for where, _ in rules for square in where})
-    inner = len(hidden) - len(edge)
-    total, on, outside = 0, dict.fromkeys(edge, 0), 0
-    for found in placements(rules, edge, mines):
-        left = mines - len(found)
-        if left > inner:
-            continue
-        ways = comb(inner, left)
-        total += ways
-        for square in found:
-            on[square] += ways
-        outside += comb(inner - 1, left - 1) if left else 0
-    return {s: on.get(s, outside) / total for s in hidden}
+    parts = []  # (ways by number of mines, for each square the ways by number of mines that have a mine on it)
+    for part in components(rules):
+        squares = sorted({square for where, _ in part for square in where})
+        ways = [0] * (len(squares) + 1)
+        on = {square: [0] * (len(squares) + 1) for square in squares}
+        for found in placements(part, squares, mines):
+            ways[len(found)] += 1
+            for square in found:
+                on[square][len(found)] += 1
+        parts.append((ways, on))
+    inner = len(hidden) - sum(len(on) for _, on in parts)
+    outside = [comb(inner, k) for k in range(inner + 1)]
+
+    def laid(polynomial: list[int]) -> int:
+        return polynomial[mines] if mines < len(polynomial) else 0
+
+    before, total = [[1]], outside
+    for ways, _ in parts:
+        before.append(times(before[-1], ways))
+        total = times(total, ways)
+    chances, after = {}, outside
+    for k in range(len(parts) - 1, -1, -1):
+        rest = times(before[k], after)
+        for square, ways in parts[k][1].items():
+            chances[square] = laid(times(rest, ways)) / laid(total)
+        after = times(after, parts[k][0])
+    if inner:
+        elsewhere = times(before[-1], [0, *(comb(inner - 1, j) for j in range(inner))])  # one of them is this square's
+        chances |= dict.fromkeys([s for s in hidden if s not in chances], laid(elsewhere) / laid(total))
+    return {square: chances[square] for square in hidden}
 
 
 class Minesweeper(Game):
@@ -106,12 +146,12 @@ class Minesweeper(Game):
         max_actions: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        if not (2 <= rows <= 16 and 2 <= columns <= 16 and 1 <= mines <= rows * columns // 3):
+        if not (2 <= rows <= 12 and 2 <= columns <= 12 and 1 <= mines <= rows * columns // 4):
             raise ValueError(
-                f"{rows}x{columns} squares with {mines} mines: 2 to 16 rows and columns, a third mines at most"
+                f"{rows}x{columns} squares with {mines} mines: 2 to 12 rows and columns, a quarter mines at most"
             )
         self.rows, self.columns, self.mines, self.render_mode = rows, columns, mines, render_mode
-        self.budget(max_turns, max_actions_per_turn, max_actions or max_turns * max_actions_per_turn)
+        self.budget(max_turns, max_actions_per_turn, max_actions)
         self.action_names = tuple(f"({row},{column})" for row in range(rows) for column in range(columns))
         self.action_space = gym.spaces.Discrete(rows * columns)
         self.observation_space = text_space(2 * rows * columns)
@@ -135,22 +175,27 @@ class Minesweeper(Game):
         for _ in range(10_000):
             squares = self.np_random.permutation(n)
             mines, first = frozenset(squares[: self.mines].tolist()), int(squares[self.mines])
-            if 0 < self._clicks(mines, first) <= self.max_actions:
+            if self._can_be_cleared(mines, first):
                 return mines, first
         raise RuntimeError(
-            f"no {self.rows}x{self.columns} field with {self.mines} mines that deduction clears in {self.max_actions} "
-            "actions, in 10,000 draws: allow more actions or fewer mines"
+            f"no {self.rows}x{self.columns} field with {self.mines} mines that deduction clears in "
+            f"{self.max_turns} turns of {self.max_actions_per_turn} and {self.max_actions} actions, in 10,000 "
+            f"draws: allow more, or fewer mines"
         )
 
-    def _clicks(self, mines: frozenset[int], first: int) -> int:
-        """Squares that deduction opens one by one; 0 where it gets stuck or nothing is left to open."""
-        view, clicks = self._opened((HIDDEN,) * (self.rows * self.columns), mines, first), 0
+    def _can_be_cleared(self, mines: frozenset[int], first: int) -> bool:
+        """Whether something is left to open, and opening each turn what is safe by then clears it within the "
+        "budgets."""
+        view = self._opened((HIDDEN,) * (self.rows * self.columns), mines, first)
+        turns = actions = 0
         while view.count(HIDDEN) > self.mines:
-            safe = self._safe(view)
-            if not safe:
-                return 0
-            view, clicks = self._opened(view, mines, safe[0]), clicks + 1
-        return clicks
+            safe = self._safe(view)[: self.max_actions_per_turn]
+            turns, actions = turns + 1, actions + len(safe)
+            if not safe or turns > self.max_turns or actions > self.max_actions:
+                return False
+            for square in safe:
+                view = self._opened(view, mines, square)
+        return turns > 0
 
     def _opened(self, view: tuple[int, ...], mines: frozenset[int], square: int) -> tuple[int, ...]:
         around, shown, queue = neighbours(self.rows, self.columns), list(view), [square]
@@ -171,9 +216,12 @@ class Minesweeper(Game):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Draw a field of ``options["split"]`` (``train`` where it is left out)."""
         super().reset(seed=seed)
-        made = self.draw(wanted_split(options), self._instance, lambda m: f"{sorted(m[0])} {m[1]}")
-        self.laid, first = made
-        self.view = self._opened((HIDDEN,) * (self.rows * self.columns), self.laid, first)
+        nothing = (HIDDEN,) * (self.rows * self.columns)
+        # Two first squares that open the same are the same instance.
+        self.laid, first = self.draw(
+            wanted_split(options), self._instance, lambda made: f"{sorted(made[0])} {self._opened(nothing, *made)}"
+        )
+        self.view = self._opened(nothing, self.laid, first)
         self._open_at_start = len(self.view) - self.view.count(HIDDEN)
         return self.begin()
 
@@ -183,7 +231,8 @@ class Minesweeper(Game):
         risk = self._risks(self.view).get(square, 0.0)
         hidden = self.view.count(HIDDEN)
         if square in self.laid:
-            return *self.after(False, over=True)[:4], {"success": False, "regret": risk}
+            text, reward, terminated, truncated, info = self.after(False, over=True)
+            return text, reward, terminated, truncated, info | {"regret": risk}
         self.view = self._opened(self.view, self.laid, square)
         gained = (hidden - self.view.count(HIDDEN)) / (len(self.view) - self.mines - self._open_at_start)
         text, reward, terminated, truncated, info = self.after(self.view.count(HIDDEN) == self.mines, gained)
@@ -195,16 +244,8 @@ class Minesweeper(Game):
         return "\n".join([" ".join(["#" if shown == HIDDEN else str(shown) for shown in row]) for row in rows])
 
     def solve(self) -> list[int]:
-        """Every square that is safe by what is seen, and what follows from opening them, up to the turn's budget."""
-        view, plan = self.view, list[int]()
-        while len(plan) < self.max_actions_per_turn and view.count(HIDDEN) > self.mines:
-            plan.append(self._safe(view)[0])
-            view = self._opened(view, self.laid, plan[-1])
-        return plan
-
-    def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[int]]:
-        """Squares that what is seen now proves safe: nothing that only later openings would show."""
-        return "", self._safe(self.view)[: self.max_actions_per_turn]
+        """Squares that what is seen proves safe, as many as a turn allows."""
+        return self._safe(self.view)[: self.max_actions_per_turn]
 
     def guess(self, rng: np.random.Generator) -> list[int]:
         """Random hidden squares."""

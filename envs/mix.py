@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gymnasium as gym
@@ -49,9 +50,10 @@ class Mix(TextTask[str]):
         }
         self.render_mode, self.curriculum = render_mode, curriculum
         self.labels = tuple(entries)
-        weights = np.array([float(entry.get("weight", 1)) for entry in entries.values()])
-        if not (weights >= 0).all() or weights.sum() == 0:
-            raise ValueError(f"tasks={tasks}: weights are 0 or more, and one must be above 0")
+        told = [entry.get("weight", 1) for entry in entries.values()]
+        if not all(isinstance(w, (int, float)) and 0 <= w < math.inf for w in told) or not sum(told):
+            raise ValueError(f"tasks={tasks}: weights are finite numbers from 0, and one must be above 0")
+        weights = np.array(told, dtype=np.float64)
         self.shares = weights / weights.sum()
         self.habits: dict[str, dict[str, float]] = {}
         self.dialogues: dict[str, Dialogue] = {}
@@ -59,6 +61,8 @@ class Mix(TextTask[str]):
             habits = dict(entry.get("habits") or {})
             if wrong := sorted(set(habits) - set(HABITS)):
                 raise ValueError(f"unknown habit {wrong[0]!r} of {label}: choose from {', '.join(HABITS)}")
+            if not all(isinstance(share, (int, float)) and 0 <= share <= 1 for share in habits.values()):
+                raise ValueError(f"habits of {label}: {habits}: each is a share from 0 to 1")
             self.habits[label] = {habit: float(habits.get(habit, 0.0)) for habit in HABITS}
             kwargs = {name: value for name, value in entry.items() if name not in OPTIONS}
             env: gym.Env[Any, Any] = gym.make(find(entry.get("env", label)), disable_env_checker=True, **kwargs)
@@ -92,7 +96,7 @@ class Mix(TextTask[str]):
         """Draw a task and an instance of it; ``options["progress"]`` (0 to 1) is how far training has come."""
         super().reset(seed=seed)
         given = {**(options or {}), "split": wanted_split(options)}
-        self.label = self._choose(given.pop("progress", None))
+        self.label = self._choose(given.get("progress"))
         self.active = self.dialogues[self.label]
         message, info = self.active.reset(seed=int(self.np_random.integers(2**31)), options=given)
         self.instance = f"{self.label}: {getattr(self.active.unwrapped, 'instance', '') or message}"

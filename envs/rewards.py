@@ -71,9 +71,14 @@ _SOFT = re.compile(r"<reasoning>.*?</reasoning>\s*<answer>.*?</answer>", re.DOTA
 _STEP = re.compile(r"(Step \d+:|^\d+\.|\n-|\n\*|First,|Second,|Next,|Finally,)")
 
 
+def _begins(form: re.Pattern[str], reply: str) -> bool:
+    # The expressions take quadratic time over tags repeated on purpose; no honest reply is that long.
+    return len(reply) <= 20_000 and form.match(reply) is not None
+
+
 def think_format(attempt: Attempt) -> float:
     """1 for ``<think>``, thoughts, ``</think>``, ``<answer>``, answer, ``</answer>``, each on lines of their own."""
-    return float(_R1.match(attempt.reply) is not None)
+    return float(_begins(_R1, attempt.reply))
 
 
 def tag_count(attempt: Attempt) -> float:
@@ -119,15 +124,14 @@ def cosine(
     right: tuple[float, float] = (0.5, 1.0),
     longest: int = 1000,
 ) -> float | None:
-    """open-r1's cosine schedule over the length: right falls from 1 to 0.5, wrong rises from -0.5 to 0.
+    """open-r1's cosine schedule over the length: right falls from 1 to 0.5, wrong from 0 to -0.5.
 
     (arXiv:2502.03373; bounds are open-r1's configuration defaults, lengths beyond ``longest`` count as it.)
     """
     if attempt.correct is None:
         return None
     wave = math.cos(math.pi * min(len(attempt.reply), longest) / longest)
-    # Right answers go from their highest to their lowest value, wrong ones from their lowest to their highest.
-    low, high = right if attempt.correct else (wrong[1], wrong[0])
+    low, high = right if attempt.correct else wrong
     return low + 0.5 * (high - low) * (1.0 + wave)
 
 
@@ -160,12 +164,12 @@ def gsm8k_integer(attempt: Attempt) -> float:
 
 def gsm8k_strict_format(attempt: Attempt) -> float:
     """0.5 for ``<reasoning>`` and ``<answer>`` on lines of their own, a line break at the end, and nothing else."""
-    return 0.5 * (_STRICT.match(attempt.reply) is not None)
+    return 0.5 * _begins(_STRICT, attempt.reply)
 
 
 def gsm8k_soft_format(attempt: Attempt) -> float:
     """0.5 for ``<reasoning>`` and then ``<answer>`` at the beginning, lines as they may be."""
-    return 0.5 * (_SOFT.match(attempt.reply) is not None)
+    return 0.5 * _begins(_SOFT, attempt.reply)
 
 
 def gsm8k_xml_count(attempt: Attempt) -> float:
@@ -205,14 +209,22 @@ PRESETS: dict[str, dict[str, float]] = {
 }
 
 
+# What some functions look for, only one template asks for.
+TEMPLATE_OF = {"simplerl": "qwen_boxed", "format": "open_r1", "tag_count": "open_r1"} | dict.fromkeys(
+    PRESETS["gsm8k"], "gsm8k"
+)
+
+
 def weights_of(reward: str | Mapping[str, float]) -> dict[str, float]:
-    """A preset's weights, one function's, or those given. Raises ValueError for a name that is not in the tables."""
+    """A preset's weights, one function's, or those given. Raises ValueError for none and for an unknown name."""
     if isinstance(reward, str):
         reward = PRESETS.get(reward, {reward: 1.0})
     for name in reward:
         if name not in REWARDS:
             known = f"the presets {', '.join(PRESETS)} or weights of {', '.join(REWARDS)}"
             raise ValueError(f"unknown reward {name!r}: choose {known}")
+    if not reward or not all(math.isfinite(float(weight)) for weight in reward.values()):
+        raise ValueError(f"reward={dict(reward)}: give at least one function a finite weight")
     return {name: float(weight) for name, weight in reward.items()}
 
 

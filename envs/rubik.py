@@ -124,7 +124,7 @@ class Rubik(Game):
                 f"a 2x2 cube is 1 to 14 quarter turns away from solved, not {min_scramble} to {max_scramble}"
             )
         self.min_scramble, self.max_scramble, self.render_mode = min_scramble, max_scramble, render_mode
-        self.budget(max_turns, max_actions_per_turn, max_actions or max_turns * max_actions_per_turn)
+        self.budget(max_turns, max_actions_per_turn, max_actions)
         if max_scramble > self.max_actions:
             raise ValueError(
                 f"max_scramble={max_scramble} is more than max_actions={self.max_actions}: raise the budgets"

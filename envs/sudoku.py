@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ragen_lite.envs.base import Game, text_space, wanted_split
+from ragen_lite.envs.base import Game, either, text_space, wanted_split
 
 Grid = tuple[int, ...]  # the digits row by row, 0 where empty
 
@@ -104,9 +104,9 @@ class Sudoku(Game):
                 f"{self.min_empty} to {self.max_empty} empty cells: a {size}x{size} board takes 1 to "
                 f"{ {4: 12, 9: 56}[size] }"
             )
-        each = max_actions_per_turn or size
-        turns = max_turns or -(-3 * self.max_empty // (2 * each))
-        self.budget(turns, each, max_actions or turns * each)
+        each = either(max_actions_per_turn, size)
+        turns = either(max_turns, -(-3 * self.max_empty // (2 * max(1, each))))
+        self.budget(turns, each, max_actions)
         if self.max_actions < self.max_empty:
             raise ValueError(f"max_actions={self.max_actions} cannot fill max_empty={self.max_empty} cells: raise it")
         self.action_names = tuple(

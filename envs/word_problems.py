@@ -224,15 +224,22 @@ class Problem:
     question: str
     answer: int
     steps: tuple[str, ...]
+    template: str
+
+    @property
+    def content(self) -> str:
+        """What it is, whoever it is told of: two with other names or things are the same problem."""
+        return f"{self.template}: {', '.join(self.steps)}"
 
 
 def write_problem(rng: np.random.Generator, min_steps: int = 1, max_steps: int = 9) -> Problem:
     """A problem of some template whose solution takes so many steps."""
     while True:
         story = Story(rng)
-        answer = TEMPLATES[rng.integers(len(TEMPLATES))](story)
+        template = TEMPLATES[rng.integers(len(TEMPLATES))]
+        answer = template(story)
         if min_steps <= len(story.steps) <= max_steps:
-            return Problem(" ".join(story.sentences), answer, tuple(story.steps))
+            return Problem(" ".join(story.sentences), answer, tuple(story.steps), template.__name__)
 
 
 class WordProblems(TextTask[str]):
@@ -266,7 +273,7 @@ class WordProblems(TextTask[str]):
         self.problem = self.draw(
             wanted_split(options),
             lambda: write_problem(self.np_random, self.min_steps, self.max_steps),
-            lambda problem: problem.question,
+            lambda problem: problem.content,
         )
         return self.render(), {"success": False, "value": None}
 

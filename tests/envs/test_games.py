@@ -84,8 +84,11 @@ def test_members_of_a_group_start_alike_and_slip_apart() -> None:
     ends = set()
     for member in range(8):
         first, _ = dialogue.reset(seed=5, options={"member": member})
+        over = False
         for _ in range(6):
-            last, *_ = dialogue.step("<think></think><answer>Right</answer>")
+            if not over:
+                last, _, terminated, truncated, _ = dialogue.step("<think></think><answer>Right</answer>")
+                over = terminated or truncated
         ends.add(last)
         assert first == dialogue.reset(seed=5)[0]
     assert len(ends) > 2
@@ -243,9 +246,11 @@ def test_a_guess_that_is_none_costs_its_turn() -> None:
         (lambda: Sudoku(max_actions=3), "max_actions=3 cannot fill"),
         (lambda: Game2048(target=100), "power of two"),
         (lambda: Game2048(target=2048), "about 1022 slides"),
-        (lambda: Minesweeper(mines=9), "a third"),
+        (lambda: Minesweeper(mines=9), "a quarter"),
         (lambda: Wordle(max_turns=3), "need 6"),
         (lambda: CliffWalking(max_turns=1), "contradict"),
+        (lambda: CliffWalking(max_turns=0), "above 0"),
+        (lambda: FrozenLake(max_actions_per_turn=0), "above 0"),
     ],
 )
 def test_options_that_cannot_work_are_refused(make: object, message: str) -> None:

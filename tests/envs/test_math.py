@@ -69,7 +69,7 @@ def test_format_rewards(name: str, reply: str, value: float) -> None:
 def test_rewards_of_length() -> None:
     right, wrong = attempt("x" * 1000, "4", "4"), attempt("x" * 1000, "4", "5")
     assert cosine(right) == pytest.approx(0.5) and cosine(attempt("", "4", "4")) == pytest.approx(1.0)
-    assert cosine(wrong) == pytest.approx(0.0) and cosine(attempt("", "4", "5")) == pytest.approx(-0.5)
+    assert cosine(wrong) == pytest.approx(-0.5) and cosine(attempt("", "4", "5")) == pytest.approx(0.0)
     assert cosine(attempt("x" * 500, "4", "4")) == pytest.approx(0.75)
     assert kimi_lengths([10, 20, 30], [True, False, False], 10, 30) == [0.5, 0.0, -0.5]
     assert kimi_lengths([5, 5], [True, False], 5, 5) == [0.0, 0.0]
@@ -81,7 +81,7 @@ def test_simplerl_and_composition() -> None:
     assert REWARDS["simplerl"](attempt("\\boxed{4}", "4", "4")) == 1.0
     assert REWARDS["simplerl"](attempt("\\boxed{5}", "4", "5")) == -0.5
     assert REWARDS["simplerl"](attempt("4", "4", "4")) == -1.0
-    env = Dialogue(Math(reward={"accuracy": 2.0, "tag_count": 0.5}))
+    env = Dialogue(Math(template="open_r1", reward={"accuracy": 2.0, "tag_count": 0.5}))
     env.reset(seed=0)
     gold = env.unwrapped.row.golds[0]
     _, reward, terminated, _, info = env.step(f"<think>\nx\n</think>\n<answer>\n{gold}\n</answer>")
@@ -89,6 +89,22 @@ def test_simplerl_and_composition() -> None:
     assert set(PRESETS["gsm8k"]) <= set(REWARDS) and len(PRESETS["gsm8k"]) == 5
     with pytest.raises(ValueError, match="unknown reward 'acuracy'"):
         weights_of({"acuracy": 1})
+    with pytest.raises(ValueError, match="at least one"):
+        weights_of({})
+    with pytest.raises(ValueError, match="template=qwen_boxed"):
+        Math(reward="simplerl")
+
+
+@pytest.mark.parametrize(
+    ("template", "reward", "most"),
+    [("open_r1", "open_r1", 3.0), ("gsm8k", "gsm8k", 4.0), ("qwen_boxed", "simplerl", 1.0)],
+)
+def test_who_keeps_to_the_template_earns_all_of_its_rewards(template: str, reward: str, most: float) -> None:
+    env = Dialogue(Math(template=template, reward=reward))
+    env.reset(seed=0)
+    task = env.unwrapped
+    _, earned, _, _, info = env.step(task.template.write("some thought", task.row.golds[0]))
+    assert earned == pytest.approx(most) and info["success"]
 
 
 @pytest.mark.parametrize(
@@ -108,8 +124,11 @@ def test_math_verify_grades_the_rest() -> None:
         grading.grade("\\frac{1}{2}", "0.5") and grading.grade("2\\sqrt{2}", "\\sqrt{8}") and grading.grade("x=3", "3")
     )
     assert grading.grade("(2,1)", "(1,2)") is False and grading.grade("\\frac{1}{3}", "0.5") is False
+    for hedge in ("41\\cup 42", "1\\cap 42", "41\\lor 42", "43=42", "41 or 42", "41, 42", "42\\pm 1"):
+        assert grading.grade(hedge, "42") is False
     env = Math(template="qwen_boxed")
     env.reset(seed=0)
+    env._source = ("a file", None, "skip", None, None)
     env.row = math_problems.Row("?", ("\\{1,2\\}", "\\frac{\\pi}{2}"))
     assert env.step("so \\boxed{\\pi/2}")[1] == 1.0  # any of several golds
 
@@ -171,6 +190,12 @@ def test_malformed_rows_are_counted_and_named(tmp_path: Path) -> None:
         for split in ("train", "val", "test")
     }
     assert not seen["train"] & seen["test"] and sum(map(len, seen.values())) > 50
+    (tmp_path / "odd.jsonl").write_bytes(
+        b'\xef\xbb\xbf{"question": "q", "answer": 1}\n' + b"[" * 200_000 + b'\n{"question": "\xe9", "answer": 1}\n'
+        b'{"question": "\\ud800", "answer": 1}\n{"question": "q", "answer": NaN}\n'
+    )
+    with pytest.warns(UserWarning, match=r"4 of 5 rows are malformed: line 2: .*line 3: .*line 4: .*line 5: "):
+        Math(data=str(tmp_path / "odd.jsonl"))
     with pytest.raises(ValueError, match="line 2: no JSON"):
         Math(data=str(path), bad_rows="refuse")
     with pytest.raises(ValueError, match="no such file"):

@@ -54,8 +54,11 @@ def test_the_same_seed_is_the_same_game_for_all_members_who_then_slip_apart() ->
     seed = next(s for s in range(20) if env.reset(seed=s)[1]["task"] == "lake")
     for member in range(6):
         first, _ = env.reset(seed=seed, options={"member": member})
+        over = False
         for _ in range(6):
-            last, *_ = env.step("<think></think><answer>Right</answer>")
+            if not over:
+                last, _, terminated, truncated, _ = env.step("<think></think><answer>Right</answer>")
+                over = terminated or truncated
         ends.add(last)
         assert first == env.reset(seed=seed)[0]
     assert len(ends) > 2
