@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ragen_lite.cli import compose, groups, help_text, options_of, refuse_unused, rewrite
+from ragen_lite.cli import choices, compose, groups, help_text, refuse_unused, rewrite
 from ragen_lite.config import Config, ConfigError, check, documented, get
 
 
@@ -19,7 +19,7 @@ def test_help_names_every_key_and_choice() -> None:
     for key, _, _ in documented():
         assert f"  {key}=" in text
     for group in groups():
-        for option in options_of(group):
+        for option in choices(group):
             assert option in text
 
 
@@ -37,7 +37,7 @@ def test_models_by_path_and_envs_by_id() -> None:
     assert rewrite("+env.kwargs.boxes=2") == ["++env.kwargs.boxes=2"]
 
 
-@pytest.mark.parametrize("option", [f"{g}={o}" for g in groups() for o in options_of(g) if o not in ("custom", "hf")])
+@pytest.mark.parametrize("option", [f"{g}={o}" for g in groups() for o in choices(g) if o not in ("hf")])
 def test_every_shipped_choice_is_a_whole_configuration(option: str) -> None:
     check(compose([option]))
 
@@ -94,3 +94,17 @@ def test_a_key_that_a_command_does_not_read_is_refused(command: str, argument: s
 
 def test_keys_resolve() -> None:
     assert all(get(Config(), key) == default for key, default, _ in documented())
+
+
+def test_an_option_of_the_task_may_be_written_bare() -> None:
+    config = compose(["env=hanoi", "max_disks=3", "seed=4"])
+    assert config.env.id == "ragen_lite/Hanoi-v0" and config.env.kwargs == {"max_disks": 3} and config.seed == 4
+    assert compose(["env=mix"]).env.kwargs["tasks"] == {"sokoban": 2, "frozen_lake": 1, "countdown": 1}
+    assert compose(["env=math", "data=gsm8k"]).env.kwargs == {"data": "gsm8k"}
+    for arguments, message in (
+        (["env=hanoi", "max_disk=3"], "did you mean max_disks, which is an option of the task"),
+        (["env=hanoi", "boxes=3"], "unknown key 'boxes'"),
+        (["env=hanoy"], "did you mean hanoi"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            compose(arguments)
