@@ -95,7 +95,7 @@ def games() -> None:
 
     print("\n| game | steps a second | resets a second |\n|---|---|---|")
     for env_id in ragen_lite.TASKS:
-        if any(door in env_id for door in ("ReasoningGym", "TextArena", "Gem")):
+        if any(door in env_id for door in ("ReasoningGym", "Textarena", "Gem")):
             continue
         env: Any = gym.make(env_id, disable_env_checker=True).unwrapped
         if not isinstance(env.action_space, gym.spaces.Discrete) or env.max_actions == 1:

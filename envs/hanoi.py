@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from ragen_lite.envs.base import Game, text_space, wanted_split
+from ragen_lite.envs.base import Game, either, text_space, wanted_split
 
 PEGS = "ABC"
 MOVES = tuple((i, j) for i in range(3) for j in range(3) if i != j)
@@ -46,7 +47,8 @@ class Hanoi(Game):
     Args:
         min_disks, max_disks: how many disks an instance has (1 to 8); it starts from any legal arrangement.
         min_cost: fewest moves an instance must need.
-        max_turns, max_actions_per_turn, max_actions: the budgets; the last reaches every arrangement (2^disks - 1).
+        max_turns, max_actions_per_turn, max_actions: the budgets; they must reach every arrangement (2^disks - 1
+            moves), and by default leave a quarter more.
     """
 
     action_names = tuple(f"{PEGS[i]}{PEGS[j]}" for i, j in MOVES)
@@ -56,7 +58,7 @@ class Hanoi(Game):
         min_disks: int = 3,
         max_disks: int = 4,
         min_cost: int = 3,
-        max_turns: int = 5,
+        max_turns: int | None = None,
         max_actions_per_turn: int = 4,
         max_actions: int | None = None,
         render_mode: str | None = None,
@@ -66,7 +68,8 @@ class Hanoi(Game):
         if not 1 <= min_cost < 2**min_disks:
             raise ValueError(f"min_cost={min_cost}: {min_disks} disks need 1 to {2**min_disks - 1} moves")
         self.min_disks, self.max_disks, self.min_cost, self.render_mode = min_disks, max_disks, min_cost, render_mode
-        self.budget(max_turns, max_actions_per_turn, max_actions)
+        enough = math.ceil(1.25 * (2**max_disks - 1) / max(1, max_actions_per_turn))
+        self.budget(either(max_turns, enough), max_actions_per_turn, max_actions)
         if self.max_actions < 2**max_disks - 1:
             raise ValueError(
                 f"{max_disks} disks can need {2**max_disks - 1} moves, more than max_actions={self.max_actions}: raise "

@@ -14,6 +14,7 @@ from ragen_lite.envs.registry import find
 
 OPTIONS = ("env", "weight", "protocol", "habits")
 HABITS = ("timid", "aimless", "slip")
+DEFAULT = {"sokoban": 2, "frozen_lake": 1, "countdown": 1}
 
 
 class Mix(TextTask[str]):
@@ -44,9 +45,11 @@ class Mix(TextTask[str]):
         curriculum: bool = False,
         render_mode: str | None = None,
     ) -> None:
-        entries = {
+        if not (tasks is None or (isinstance(tasks, dict) and tasks)):
+            raise ValueError(f"tasks={tasks}: give names and weights, such as {{sokoban: 2, countdown: 1}}")
+        entries: dict[str, dict[str, Any]] = {
             label: dict(entry) if isinstance(entry, dict) else {"weight": entry}
-            for label, entry in (tasks or {"sokoban": 1, "countdown": 1}).items()
+            for label, entry in (DEFAULT if tasks is None else tasks).items()
         }
         self.render_mode, self.curriculum = render_mode, curriculum
         self.labels = tuple(entries)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import re
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
 
 GROUP = "ragen_lite.envs"
 
@@ -38,6 +41,35 @@ def ours() -> dict[str, str]:
 def installed() -> dict[str, EntryPoint]:
     """Short names and entry points of installed packages' environments."""
     return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def options_of(env_id: str) -> dict[str, inspect.Parameter]:
+    """The options of an environment's constructor, as far as they can be told; imports the environment's module."""
+    module, colon, plain = env_id.rpartition(":")
+    if colon:
+        importlib.import_module(module)
+    creator: Any = gym.spec(plain).entry_point
+    if isinstance(creator, str):
+        creator = load_env_creator(creator)
+    return {name: p for name, p in inspect.signature(creator).parameters.items() if name != "render_mode"}
+
+
+def check_options(env_id: str, kwargs: dict[str, Any]) -> None:
+    """Refuse options that the constructor does not have, or whose type is not their default's. Raises ValueError."""
+    options = options_of(env_id)
+    if any(p.kind is p.VAR_KEYWORD for p in options.values()):
+        return
+    for name, value in kwargs.items():
+        if name not in options:
+            close = difflib.get_close_matches(name, options, 1)
+            hint = f" - did you mean {close[0]}?" if close else ""
+            raise ValueError(f"no option {name}; there are {', '.join(options) or 'none'}{hint}")
+        default = options[name].default
+        for kind, wanted in ((bool, "true or false"), (int, "a whole number"), (float, "a number"), (str, "text")):
+            if type(default) is kind:
+                fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+                if not fits and not (kind is float and type(value) is int) and not (kind is str and name == "reward"):
+                    raise ValueError(f"{name}={value}: {wanted} is needed")
 
 
 def find(name: str) -> str:

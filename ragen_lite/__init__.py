@@ -32,7 +32,7 @@ TASKS = {
     "ragen_lite/Sokoban-v0": "ragen_lite.envs.sokoban:Sokoban",
     "ragen_lite/Sudoku-v0": "ragen_lite.envs.sudoku:Sudoku",
     "ragen_lite/Taxi-v0": "ragen_lite.envs.described:Taxi",
-    "ragen_lite/TextArena-v0": "ragen_lite.envs.doors:TextArena",
+    "ragen_lite/Textarena-v0": "ragen_lite.envs.doors:TextArena",
     "ragen_lite/Wordle-v0": "ragen_lite.envs.wordle:Wordle",
     "ragen_lite/WordProblems-v0": "ragen_lite.envs.word_problems:WordProblems",
 }

@@ -7,15 +7,13 @@ bare (``env=sokoban boxes=2``).
 from __future__ import annotations
 
 import difflib
-import importlib
-import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ragen_lite.config import Config, ConfigError, check, documented
 from ragen_lite.envs.registry import UnknownEnv, find, installed, ours
+from ragen_lite.envs.registry import options_of as task_parameters
 
 CONFIGS = Path(__file__).with_name("configs")
 
@@ -87,20 +85,13 @@ def help_text(command: str, purpose: str) -> str:
 
 def task_options(arguments: list[str]) -> tuple[str, ...]:
     """The options of the task that the arguments name (of the default one where they name none)."""
-    import gymnasium as gym
-
     name = next((a.partition("=")[2] for a in arguments if a.startswith("env=")), "sokoban")
     name = next((a.partition("=")[2] for a in arguments if a.startswith("env.id=")), name)
     if name in options_of("env"):
         text = (CONFIGS / "env" / f"{name}.yaml").read_text()
         name = next((line.partition("id:")[2].strip() for line in text.splitlines() if line.startswith("id:")), name)
     try:
-        module, colon, env_id = find(name.strip("'")).rpartition(":")
-        if colon:
-            importlib.import_module(module)
-        creator: Any = gym.spec(env_id).entry_point
-        creator = gym.envs.registration.load_env_creator(creator) if isinstance(creator, str) else creator
-        return tuple(inspect.signature(creator).parameters) if creator else ()
+        return tuple(task_parameters(find(name.strip("'"))))
     except Exception:  # whatever is wrong with the environment is told where it is made
         return ()
 
@@ -119,6 +110,11 @@ def rewritten(arguments: list[str]) -> list[str]:
             elif close := difflib.get_close_matches(key, [*options, *known], 1):
                 where = "is an option of the task" if close[0] in options else "is a key"
                 raise ConfigError(f"unknown key {key!r} - did you mean {close[0]}, which {where}?")
+            else:
+                raise ConfigError(
+                    f"unknown key {key!r}: it is no key (--help documents them) and no option of the task, which has "
+                    f"{', '.join(options) or 'none'}"
+                )
         result += rewrite(argument)
     return result
 

@@ -7,6 +7,7 @@ import copy
 import difflib
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from ragen_lite.agents.isolation import EnvSpec
 from ragen_lite.agents.openai_engine import SERVER, OpenAIRollout
@@ -16,6 +17,7 @@ from ragen_lite.agents.trajectory import Sampling, Trajectory
 from ragen_lite.cli import command
 from ragen_lite.config import Config, ConfigError
 from ragen_lite.envs.base import TextTask
+from ragen_lite.envs.registry import check_options
 from ragen_lite.summary import by_task, paired, summarise, table, task_table
 
 FIRST_SEED = 1_000_000  # of the held-out instances
@@ -28,8 +30,25 @@ def starts(split: str, instances: int) -> list[Start]:
 
 def baselines(spec: EnvSpec) -> tuple[str, ...]:
     """The scripted policies a task can be measured with: ``random``, and ``solver`` where it has one."""
-    task = type(spec.make().unwrapped)
-    return ("random", "solver") if getattr(task, "solve", TextTask.solve) is not TextTask.solve else ("random",)
+    return ("random", "solver") if has_solver(spec.make().unwrapped) else ("random",)
+
+
+def has_solver(task: Any) -> bool:
+    """Whether a task solves itself; of a mixture, whether every one of its tasks does."""
+    if isinstance(parts := getattr(task, "dialogues", None), dict):
+        return all(has_solver(part.unwrapped) for part in parts.values())
+    return getattr(type(task), "solve", TextTask.solve) is not TextTask.solve
+
+
+def check_splits(spec: EnvSpec, *splits: str) -> None:
+    """See that a task of ours has an instance in each of the splits. Raises ConfigError."""
+    env = spec.make()
+    if isinstance(env.unwrapped, TextTask):
+        for split in splits:
+            try:
+                env.reset(seed=FIRST_SEED, options={"split": split})
+            except (ValueError, RuntimeError) as error:
+                raise ConfigError(f"env.id={spec.id}: {error}") from error
 
 
 def scripted(spec: EnvSpec, name: str, split: str, instances: int) -> list[Trajectory]:
@@ -46,8 +65,11 @@ def make_spec(config: Config) -> EnvSpec:
 
     spec = EnvSpec(config.env.id, dict(config.env.kwargs), config.env.protocol)
     try:
+        check_options(spec.id, spec.kwargs)
         spec.make().close()
     except (gymnasium.error.Error, ImportError) as error:
+        raise ConfigError(f"env.id={spec.id}: {error}") from error
+    except ValueError as error:
         raise ConfigError(f"env.id={spec.id}: {error}") from error
     except Exception as error:  # whatever another's constructor raises is about its options
         raise ConfigError(f"env.id={spec.id} with {spec.kwargs}: {error}") from error
@@ -137,6 +159,7 @@ def run(config: Config) -> None:
 
     console = Console()
     spec = make_spec(config)
+    check_splits(spec, config.eval.split)
     split, n = config.eval.split, config.eval.instances
     played: dict[str, list[Trajectory]] = {}
     pairs = []

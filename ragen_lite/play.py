@@ -12,10 +12,10 @@ from ragen_lite.agents.rollout import Rollout, Start, play_out
 from ragen_lite.agents.scripted import POLICIES
 from ragen_lite.agents.trajectory import Sampling, Trajectory
 from ragen_lite.cli import command
-from ragen_lite.config import Config
+from ragen_lite.config import Config, ConfigError
 from ragen_lite.display import safe
 from ragen_lite.envs.dialogue import Dialogue
-from ragen_lite.evaluate import make_spec, server
+from ragen_lite.evaluate import has_solver, make_spec, server
 
 Ask = Callable[[str], str]
 
@@ -65,6 +65,8 @@ def run(config: Config) -> None:
     if who == "human":
         play_person(env, config.seed, split, console)
         return
+    if who == "solver" and not has_solver(env.unwrapped):
+        raise ConfigError(f"model=solver: {spec.id} has no solver")
     if who in POLICIES:
         trajectory = play_out(spec.open(), spec.id, POLICIES[who], Start(config.seed, split))
     else:

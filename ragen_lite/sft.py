@@ -24,7 +24,8 @@ from ragen_lite.batch import Sample
 from ragen_lite.cli import command
 from ragen_lite.config import Config, ConfigError
 from ragen_lite.display import Display
-from ragen_lite.evaluate import make_spec
+from ragen_lite.envs.base import TextTask
+from ragen_lite.evaluate import has_solver, make_spec
 from ragen_lite.loss import LossInputs, token_weights
 from ragen_lite.models import load_policy
 from ragen_lite.report import write_report
@@ -99,6 +100,12 @@ def from_file(path: Path, spec: EnvSpec, chat: Chat, seed: int) -> Source:
 def make_source(config: Config, spec: EnvSpec, chat: Chat) -> Source:
     """Where the demonstrations come from. Raises ConfigError."""
     if config.demos in ("teacher", "solver"):
+        task = spec.make().unwrapped
+        teaches = getattr(type(task), "demonstrate", TextTask.demonstrate) is not TextTask.demonstrate
+        if not has_solver(task) and not (teaches and config.demos == "teacher" and not hasattr(task, "dialogues")):
+            raise ConfigError(
+                f"demos={config.demos}: {spec.id} has no solve and no demonstrate, so give a JSONL file of trajectories"
+            )
         return from_policy(config.demos, spec, chat, config.seed)
     if not Path(config.demos).is_file():
         raise ConfigError(

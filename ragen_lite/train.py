@@ -25,7 +25,7 @@ from ragen_lite.batch import Sample, correct, to_samples
 from ragen_lite.cli import command
 from ragen_lite.config import Config, ConfigError
 from ragen_lite.display import Display
-from ragen_lite.evaluate import Evaluator, baselines, make_spec, scripted
+from ragen_lite.evaluate import Evaluator, baselines, check_splits, make_spec, scripted
 from ragen_lite.learner import Learner, Optim
 from ragen_lite.loss import FILTERS, LossInputs, LossOptions, policy_loss, token_weights
 from ragen_lite.models import Policy, load_policy
@@ -262,7 +262,9 @@ def train(config: Config) -> None:
     """Train a policy on a task. Raises ConfigError for input that cannot work."""
     notes: list[str] = []
     engines.resolve(config, notes.append)
-    spec, policy = make_spec(config), load_policy(config)
+    spec = make_spec(config)
+    check_splits(spec, "train", "val", "test")
+    policy = load_policy(config)
     run = Run.open(config)
     with run.begun(), Display(config, run) as display:
         for note in (*notes, *run.notes):

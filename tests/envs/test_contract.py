@@ -28,7 +28,7 @@ from ragen_lite.envs.dialogue import PROTOCOLS, Dialogue
 TASKS = sorted(ragen_lite.TASKS)
 DOORS = {
     "ragen_lite/ReasoningGym-v0": "reasoning_gym",
-    "ragen_lite/TextArena-v0": "textarena",
+    "ragen_lite/Textarena-v0": "textarena",
     "ragen_lite/Gem-v0": "gem",
 }
 pytestmark = pytest.mark.parametrize("env_id", TASKS)

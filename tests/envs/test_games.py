@@ -239,7 +239,7 @@ def test_a_guess_that_is_none_costs_its_turn() -> None:
         (lambda: FrozenLake(size=1), "2 to 32"),
         (lambda: FrozenLake(min_cost=50), "needs that many"),
         (lambda: Hanoi(max_disks=9), "1 to 8"),
-        (lambda: Hanoi(max_disks=6), "can need 63"),
+        (lambda: Hanoi(max_disks=6, max_turns=5), "can need 63"),
         (lambda: Rubik(max_scramble=15), "1 to 14"),
         (lambda: Rubik(max_scramble=13), "raise the budgets"),
         (lambda: Sudoku(size=5), "4 or 9"),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ragen_lite.agents.isolation import EnvSpec
 from ragen_lite.agents.trajectory import Outcome, Trajectory, Turn
-from ragen_lite.evaluate import scripted
+from ragen_lite.config import Config, ConfigError
+from ragen_lite.evaluate import baselines, check_splits, make_spec, scripted
 from ragen_lite.summary import bootstrap, mcnemar, paired, summarise, wilson
 
 
@@ -63,3 +66,35 @@ def test_the_solver_is_perfect_and_the_random_policy_is_not(env_id: str) -> None
     assert summarise(rand).format_errors == 0.0
     sentence = paired("solver", solver, "random", rand)
     assert "the same 60 instances" in sentence and "McNemar p = " in sentence
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kwargs", "message"),
+    [
+        ("ragen_lite/Sokoban-v0", {"boxes": "two"}, "boxes=two: a whole number is needed"),
+        ("ragen_lite/FrozenLake-v0", {"slippery": "maybe"}, "slippery=maybe: true or false is needed"),
+        ("ragen_lite/Arithmetic-v0", {"digits": 2.5}, "digits=2.5: a whole number"),
+        ("ragen_lite/Hanoi-v0", {"max_disk": 3}, "no option max_disk.*did you mean max_disks"),
+        ("ragen_lite/Mix-v0", {"tasks": {}}, "give names and weights"),
+        ("ragen_lite/Mix-v0", {"tasks": {"hanio": 1}}, "did you mean hanoi"),
+    ],
+)
+def test_options_are_refused_in_a_sentence(env_id: str, kwargs: dict[str, Any], message: str) -> None:
+    config = Config()
+    config.env.id, config.env.kwargs = env_id, kwargs
+    with pytest.raises(ConfigError, match=message):
+        make_spec(config)
+
+
+def test_a_split_without_an_instance_is_told_before_anything_is_played(tmp_path: Path) -> None:
+    (tmp_path / "one.jsonl").write_text('{"question": "1 + 1?", "answer": 2}')
+    config = Config()
+    config.env.id, config.env.kwargs = "ragen_lite/Math-v0", {"data": str(tmp_path / "one.jsonl")}
+    with pytest.raises(ConfigError, match="no row in the"):
+        check_splits(make_spec(config), "train", "val", "test")
+
+
+def test_who_has_a_solver() -> None:
+    assert baselines(EnvSpec("ragen_lite/Mix-v0", {"tasks": {"hanoi": 1}})) == ("random", "solver")
+    pytest.importorskip("textarena")
+    assert baselines(EnvSpec("ragen_lite/Mix-v0", {"tasks": {"hanoi": 1, "textarena": 1}})) == ("random",)
