@@ -205,7 +205,7 @@ def test_a_failing_environment_is_counted_and_the_run_goes_on(tmp_path: Path) ->
         (["env=sokobn"], "did you mean sokoban"),
         (["env=nowhere:Nothing-v0"], "env.id=nowhere:Nothing-v0"),
         (["env=ragen_lite/Sokobn-v0"], "Sokoban"),
-        (["env.kwargs.boxs=2"], "unexpected keyword argument 'boxs'"),
+        (["env.kwargs.boxs=2"], "did you mean boxes"),
         (["env.kwargs.levels=/no/such/file.txt"], "cannot read the level file"),
         (["env.protocol=xml"], "choose one of think_answer"),
         (["model=/no/such/model"], "no model there"),
