@@ -102,7 +102,7 @@ def test_tensor_parallel_size_passes_through(tmp_path: Path) -> None:
     (model,) = (tmp_path / "runs").glob("*/checkpoints/step-1")
     result = command("train", *SMALL, f"model={model}", "engine.options.tensor_parallel_size=2", "train.steps=2",
                      "train.groups=2", "train.mini_batches=1", "sample.max_tokens=12", "train.lr=1e-3",
-                     "algo.filter=none", "env.kwargs.slip=0.0", cwd=tmp_path)  # fmt: skip
+                     "algo.filter=none", cwd=tmp_path)  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
     (folder,) = (tmp_path / "runs").glob("*-sokoban-run")
     assert [row["train/probe_gap"] < 1e-5 for row in rows(folder)[1:]] == [True, True]
