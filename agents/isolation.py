@@ -128,7 +128,8 @@ def serve(descriptor: int) -> None:
             handle.send(method, **kwargs)
             try:
                 result = handle.take()
-                result[4]["system"] = handle.system
+                if method == "reset":
+                    result[4]["system"] = handle.system
                 connection.send((True, result))
             except EnvFailure as failure:
                 connection.send((False, str(failure)))

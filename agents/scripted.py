@@ -14,19 +14,13 @@ Policy = Callable[[Dialogue, np.random.Generator], str]
 
 def random_policy(env: Dialogue, rng: np.random.Generator) -> str:
     """Uniformly random actions, always well-formed, as many as a turn allows."""
-    task: Any = env.unwrapped
-    if hasattr(task, "guess"):
-        return env.write("", task.guess(rng))
-    space = env.env.action_space
-    space.seed(int(rng.integers(2**31)))
-    return env.write("", [space.sample() for _ in range(env.max_actions_per_turn)])
+    return env.write("", env.guess(rng))
 
 
 def solver_policy(env: Dialogue, rng: np.random.Generator) -> str:
     """The next actions of an optimal solution; random ones where the task has no solver or nothing can be solved."""
-    task: Any = env.unwrapped
-    solution = task.solve() if hasattr(task, "solve") else None
-    return env.write("", solution[: env.max_actions_per_turn]) if solution else random_policy(env, rng)
+    plan = env.plan()
+    return env.write("", plan) if plan else random_policy(env, rng)
 
 
 def teacher_policy(env: Dialogue, rng: np.random.Generator) -> str:

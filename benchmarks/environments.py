@@ -94,8 +94,8 @@ def games() -> None:
     import ragen_lite
 
     print("\n| game | steps a second | resets a second |\n|---|---|---|")
-    for env_id in ragen_lite.TASKS:
-        if any(door in env_id for door in ("ReasoningGym", "Textarena", "Gem")):
+    for env_id, where in ragen_lite.TASKS.items():
+        if "envs.doors:" in where:
             continue
         env: Any = gym.make(env_id, disable_env_checker=True).unwrapped
         if not isinstance(env.action_space, gym.spaces.Discrete) or env.max_actions == 1:

@@ -153,8 +153,10 @@ class Game(TextTask[int]):
         return self.text() if self.render_mode == "ansi" else None
 
     def budget(self, max_turns: int, max_actions_per_turn: int, max_actions: int | None) -> None:
-        """Set the three budgets (None: the product of the others) and the cost of an unreadable turn. Raises "
-        "ValueError."""
+        """Set the three budgets (None: the product of the others) and the cost of an unreadable turn.
+
+        Raises ValueError.
+        """
         if max_actions is None:
             max_actions = max_turns * max_actions_per_turn
         if min(max_turns, max_actions_per_turn, max_actions) < 1 or max_turns * max_actions_per_turn < max_actions:

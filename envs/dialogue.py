@@ -253,6 +253,21 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
             return str(actions[0])
         return self.protocol.write(thought, SEPARATOR.join(self._word(action) for action in actions))
 
+    def guess(self, rng: np.random.Generator) -> list[Any]:
+        """One turn of the uniform random policy: the task's own, else samples of its action space."""
+        task: Any = self.unwrapped
+        if hasattr(task, "guess"):
+            return list(task.guess(rng))
+        space = self.env.action_space
+        space.seed(int(rng.integers(2**31)))
+        return [space.sample() for _ in range(self.max_actions_per_turn)]
+
+    def plan(self) -> list[Any] | None:
+        """The solver's next turn; None where there is no solver, or nothing that it can do."""
+        task: Any = self.unwrapped
+        solution = task.solve() if hasattr(task, "solve") else None
+        return solution[: self.max_actions_per_turn] if solution else None
+
     def _word(self, action: Any) -> str:
         return self._names[int(action) - self._first] if self._names else str(action)
 

@@ -49,8 +49,7 @@ class Door(TextTask[str]):
 
     @contextmanager
     def own_randomness(self, seed: int | None = None) -> Iterator[None]:
-        """The process's generators in this environment's state, or seeded, for the time of a call; then as they "
-        "were."""
+        """The process's generators in this environment's state, or seeded, for a call; then as they were."""
         before = random.getstate(), np.random.get_state()
         if seed is not None:
             random.seed(seed)
@@ -92,7 +91,6 @@ class ReasoningGym(Door):
         render_mode: str | None = None,
     ) -> None:
         self._open(1, render_mode)
-        self._module = "reasoning_gym"
         suite = package("reasoning_gym", "pip install 'ragen-lite[reasoning-gym]'")
         known = importlib.import_module("reasoning_gym.factory").DATASETS
         if task not in known:
@@ -109,7 +107,7 @@ class ReasoningGym(Door):
 
     def _instance(self) -> tuple[Any, dict[str, Any]]:
         seed = int(self.np_random.integers(2**31))
-        suite = importlib.import_module(self._module)
+        suite = importlib.import_module("reasoning_gym")
         with self.own_randomness(seed):
             data = suite.create_dataset(self.task, seed=seed, size=1, **self.options)
             return data, data[0]
@@ -146,7 +144,7 @@ class ReasoningGym(Door):
         seed = state.pop("_seed", None)
         self.__dict__.update(state)
         if seed is not None:
-            suite = importlib.import_module(self._module)
+            suite = importlib.import_module("reasoning_gym")
             self._data = suite.create_dataset(self.task, seed=seed, size=1, **self.options)
 
 

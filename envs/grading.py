@@ -64,7 +64,7 @@ def grade(answer: str, gold: str, seconds: float = SECONDS) -> bool | None:
     if wanted is not None and _HEDGE.search(_LETTER_IS.sub("", answer)):
         return False
     if not available():
-        return None if wanted is None and not gold.isascii() else False
+        return False
     return _grader().ask(answer, gold, seconds)
 
 

@@ -74,10 +74,9 @@ class KnightsKnaves(TextTask[str]):
 
     @property
     def instructions(self) -> str:
-        first, second = article("knight"), article("knave")
         return (
             "Solve the puzzle. Say of every person, one a line, who they are, in the puzzle's own words, for example: "
-            f"(1) Zoey is {first}\n(2) Oliver is {second}"
+            "(1) Zoey is a knight\n(2) Oliver is a knave"
         )
 
     def _instance(self) -> Puzzle:

@@ -129,8 +129,8 @@ class Minesweeper(Game):
 
     Args:
         rows, columns: size of the field. mines: how many mines lie in it.
-        max_turns, max_actions_per_turn, max_actions: the budgets; null for the last takes what no field needs more
-        than.
+        max_turns, max_actions_per_turn, max_actions: the budgets; null for the last takes the product of the
+            others.
 
     A first square is open at the start. Rewards are Game's, and up to +1 in all for squares opened. A mine ends it. The
     regret of an action is the chance that it was a mine, where a safe square was known; there always is one.
@@ -184,8 +184,7 @@ class Minesweeper(Game):
         )
 
     def _can_be_cleared(self, mines: frozenset[int], first: int) -> bool:
-        """Whether something is left to open, and opening each turn what is safe by then clears it within the "
-        "budgets."""
+        """Whether something is left to open, and opening what is safe, turn by turn, clears it within the budgets."""
         view = self._opened((HIDDEN,) * (self.rows * self.columns), mines, first)
         turns = actions = 0
         while view.count(HIDDEN) > self.mines:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ragen_lite.envs.base import AnyText, TextTask, text_space, wanted_split
 from ragen_lite.envs.dialogue import Dialogue
-from ragen_lite.envs.registry import find
+from ragen_lite.envs.registry import check_options, find
 
 OPTIONS = ("env", "weight", "protocol", "habits")
 HABITS = ("timid", "aimless", "slip")
@@ -22,9 +22,8 @@ class Mix(TextTask[str]):
 
     Args:
         tasks: ``{name: weight}`` or ``{label: {env: name, weight: 1, protocol: null, ...}}``, every further entry
-            being an option of that task; ``env`` is the label where it is left out. Example: ``{sokoban: 2, lake:
-            {env: frozen_lake,
-            size: 5}}``.
+            being an option of that task; ``env`` is the label where it is left out. Example:
+            ``{sokoban: 2, lake: {env: frozen_lake, size: 5}}``.
         curriculum: play the tasks in their order as training goes on, each for a share of the steps by its weight;
             evaluation still mixes them all.
 
@@ -68,7 +67,9 @@ class Mix(TextTask[str]):
                 raise ValueError(f"habits of {label}: {habits}: each is a share from 0 to 1")
             self.habits[label] = {habit: float(habits.get(habit, 0.0)) for habit in HABITS}
             kwargs = {name: value for name, value in entry.items() if name not in OPTIONS}
-            env: gym.Env[Any, Any] = gym.make(find(entry.get("env", label)), disable_env_checker=True, **kwargs)
+            env_id = find(entry.get("env", label))
+            check_options(env_id, kwargs)
+            env: gym.Env[Any, Any] = gym.make(env_id, disable_env_checker=True, **kwargs)
             self.dialogues[label] = Dialogue(env, entry.get("protocol"))
         parts = list(self.dialogues.values())
         self.label, self.active = self.labels[0], parts[0]
@@ -118,21 +119,12 @@ class Mix(TextTask[str]):
 
     def solve(self) -> list[str] | None:
         """The present task's next solver turn as a reply."""
-        task: Any = self.active.unwrapped
-        plan = task.solve() if hasattr(task, "solve") else None
-        return [self.active.write("", plan[: self.active.max_actions_per_turn])] if plan else None
-
-    def _guessed(self, rng: np.random.Generator) -> list[Any]:
-        task: Any = self.active.unwrapped
-        if hasattr(task, "guess"):
-            return list(task.guess(rng))
-        space = self.active.env.action_space
-        space.seed(int(rng.integers(2**31)))
-        return [space.sample() for _ in range(self.active.max_actions_per_turn)]
+        plan = self.active.plan()
+        return [self.active.write("", plan)] if plan else None
 
     def guess(self, rng: np.random.Generator) -> list[str]:
         """A random turn as a reply."""
-        return [self.active.write("", self._guessed(rng))]
+        return [self.active.write("", self.active.guess(rng))]
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[str]]:
         """A teacher's turn as a reply, with the task's habits."""
@@ -143,5 +135,5 @@ class Mix(TextTask[str]):
         thought, actions = task.wander(rng) if rng.random() < habits["aimless"] else task.demonstrate(rng)
         if rng.random() < habits["timid"]:
             actions = actions[:1]
-        slipped = [self._guessed(rng)[0] if rng.random() < habits["slip"] else action for action in actions]
+        slipped = [self.active.guess(rng)[0] if rng.random() < habits["slip"] else action for action in actions]
         return "", [self.active.write(thought, slipped)]

@@ -10,6 +10,7 @@ import difflib
 import importlib
 import inspect
 import re
+from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -17,6 +18,13 @@ import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
 
 GROUP = "ragen_lite.envs"
+# What may be given for an option whose default is of a type; for text something composed too, as a task may take it.
+FITTING: dict[type, tuple[str, tuple[type, ...]]] = {
+    bool: ("true or false", (bool,)),
+    int: ("a whole number", (int,)),
+    float: ("a number", (int, float)),
+    str: ("text", (str, dict, list)),
+}
 
 
 class UnknownEnv(ValueError):
@@ -64,18 +72,15 @@ def check_options(env_id: str, kwargs: dict[str, Any]) -> None:
             close = difflib.get_close_matches(name, options, 1)
             hint = f" - did you mean {close[0]}?" if close else ""
             raise ValueError(f"no option {name}; there are {', '.join(options) or 'none'}{hint}")
-        default = options[name].default
-        for kind, wanted in ((bool, "true or false"), (int, "a whole number"), (float, "a number"), (str, "text")):
-            if type(default) is kind:
-                fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-                if not fits and not (kind is float and type(value) is int) and not (kind is str and name == "reward"):
-                    raise ValueError(f"{name}={value}: {wanted} is needed")
+        wanted, fitting = FITTING.get(type(options[name].default), ("", (type(value),)))
+        if type(value) not in fitting:
+            raise ValueError(f"{name}={value}: {wanted} is needed")
 
 
-def find(name: str) -> str:
+def find(name: str, others: Iterable[str] = ()) -> str:
     """The id of an environment: of a short name, or of an id itself, as ``gymnasium.make`` takes it.
 
-    Raises UnknownEnv.
+    Raises UnknownEnv, which offers ``others`` too.
     """
     if "/" in name or ":" in name or name in gym.registry:
         return name
@@ -92,7 +97,7 @@ def find(name: str) -> str:
             f"the installed package offers {name} as {entry.value}, but {entry.module} registers no such entry "
             "point with gymnasium.register"
         )
-    every = sorted({*known, *offered})
+    every = sorted({*known, *offered, *others})
     close = difflib.get_close_matches(name, every, 1)
     hint = f" - did you mean {close[0]}?" if close else ""
     raise UnknownEnv(

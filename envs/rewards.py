@@ -21,7 +21,7 @@ class Attempt:
     """A reply to a question, and what decides its rewards.
 
     Args:
-        reply: the whole reply; with ``prefill`` before it where the prompt began it.
+        reply: the whole reply.
         golds: the gold answers, any of which is right.
         answer: what the template takes for the reply's answer; None where there is none.
         grade: whether an answer equals a gold; None where the gold cannot be read.

@@ -16,7 +16,7 @@ class Shape:
     """The units of an n x n board: which row, column and box each cell belongs to."""
 
     def __init__(self, size: int) -> None:
-        box = {4: 2, 9: 3}[size]
+        self.box = box = {4: 2, 9: 3}[size]
         self.size, self.all = size, (1 << size) - 1
         cells = [divmod(cell, size) for cell in range(size * size)]
         self.units = [(r, size + c, 2 * size + (r // box) * box + c // box) for r, c in cells]
@@ -97,8 +97,8 @@ class Sudoku(Game):
         if size not in SHAPES:
             raise ValueError(f"size={size}: a board has 4 or 9 rows")
         self.size, self.render_mode = size, render_mode
-        self.min_empty = min_empty if min_empty is not None else {4: 4, 9: 20}[size]
-        self.max_empty = max_empty if max_empty is not None else max(self.min_empty, {4: 8, 9: 30}[size])
+        self.min_empty = either(min_empty, {4: 4, 9: 20}[size])
+        self.max_empty = either(max_empty, max(self.min_empty, {4: 8, 9: 30}[size]))
         if not 1 <= self.min_empty <= self.max_empty <= {4: 12, 9: 56}[size]:
             raise ValueError(
                 f"{self.min_empty} to {self.max_empty} empty cells: a {size}x{size} board takes 1 to "
@@ -118,7 +118,7 @@ class Sudoku(Game):
 
     @property
     def instructions(self) -> str:
-        box = {4: "2x2", 9: "3x3"}[self.size]
+        box = f"{self.shape.box}x{self.shape.box}"
         return (
             f"You solve a Sudoku of {self.size}x{self.size} cells: every row, every column and every {box} box "
             f"must hold each digit from 1 to {self.size} once. _ is an empty cell."
@@ -152,7 +152,7 @@ class Sudoku(Game):
 
     def _shuffled_lines(self) -> list[int]:
         """Rows (or columns) in an order that keeps the boxes whole."""
-        box = {4: 2, 9: 3}[self.size]
+        box = self.shape.box
         return [
             int(band * box + line)
             for band in self.np_random.permutation(box)
@@ -192,7 +192,7 @@ class Sudoku(Game):
         return [c * self.size + d - 1 for c, d in enumerate(self.solution) if self.grid[c] != d]
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[int]]:
-        """The cells with one candidate first; the thought names their digits."""
+        """The solver's digits, cells with few candidates first."""
         used = self.shape.used(self.grid)
         right = all(digit in (0, self.solution[cell]) for cell, digit in enumerate(self.grid))
 

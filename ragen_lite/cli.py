@@ -150,14 +150,9 @@ def environment(value: str) -> list[str]:
     """``env=VALUE`` for tasks without a file in configs/env; several, for a sweep, between commas. Raises "
     "ConfigError."""
     try:
-        ids = [find(choice) for choice in value.split(",")]
+        ids = [find(choice, choices("env")) for choice in value.split(",")]
     except UnknownEnv as error:
-        close = difflib.get_close_matches(value, choices("env"), 1)
-        hint = f" - did you mean {close[0]}?" if close else ""
-        raise ConfigError(
-            f"env={value}: choose one of {', '.join(choices('env'))}, or any registered Gymnasium env as MODULE:NAME-v0"
-            f"{hint}"
-        ) from error
+        raise ConfigError(f"env={error}") from error
     except ImportError as error:
         raise ConfigError(f"env={value}: its package cannot be imported: {error}") from error
     quoted = ",".join(f"'{env_id}'" for env_id in ids)

@@ -22,8 +22,9 @@ from ragen_lite.agents.rollout import Start
 from ragen_lite.agents.rollout import play_out as play_start
 from ragen_lite.agents.scripted import Policy, random_policy, solver_policy, teacher_policy
 from ragen_lite.agents.trajectory import Trajectory
-from ragen_lite.envs.base import CHARSET, SPLITS, AnyText, TextTask
+from ragen_lite.envs.base import CHARSET, SPLITS, AnyText
 from ragen_lite.envs.dialogue import PROTOCOLS, Dialogue
+from ragen_lite.evaluate import has_solver
 
 TASKS = sorted(ragen_lite.TASKS)
 DOORS = {
@@ -38,10 +39,6 @@ pytestmark = pytest.mark.parametrize("env_id", TASKS)
 def its_package_is_there(env_id: str) -> None:
     if env_id in DOORS:
         pytest.importorskip(DOORS[env_id])
-
-
-def solvable(env: Dialogue) -> bool:
-    return type(env.unwrapped).solve is not TextTask.solve  # type: ignore[attr-defined]
 
 
 def dialogue(env_id: str, **kwargs: Any) -> Dialogue:
@@ -118,7 +115,7 @@ def test_an_unknown_split_is_refused(env_id: str) -> None:
 def test_the_solver_solves_every_instance_within_the_budgets(env_id: str) -> None:
     env = dialogue(env_id)
     task: Any = env.unwrapped
-    if not solvable(env):
+    if not has_solver(env.unwrapped):
         pytest.skip("another suite's game, which has no solver")
     for seed in range(150):
         trajectory = play_out(env, solver_policy, seed=seed, split="test")
@@ -132,7 +129,7 @@ def test_the_solver_solves_every_instance_within_the_budgets(env_id: str) -> Non
 def test_where_chance_decides_the_solver_beats_the_random_policy(env_id: str) -> None:
     env = dialogue(env_id)
     task: Any = env.unwrapped
-    if not solvable(env):
+    if not has_solver(env.unwrapped):
         pytest.skip("another suite's game, which has no solver")
     solver = [play_out(env, solver_policy, seed=s, split="test").success for s in range(100)]
     guesses = [play_out(env, random_policy, seed=s, split="test").success for s in range(100)]
