@@ -13,60 +13,9 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from numpy.typing import NDArray
 
 from ragen_lite.envs.base import Game, either, text_space, wanted_split
-
-Table = dict[int, dict[int, list[tuple[float, int, float, bool]]]]  # Gymnasium's ``P``: state, action -> outcomes
-Floats = NDArray[np.float64]
-
-
-class Model:
-    """A tabular environment's dynamics as arrays, and the plans that follow from them.
-
-    Args:
-        table: Gymnasium's ``P``, of S states and A actions.
-        wins: whether a transition (reward, terminated) reaches the goal.
-
-    Attributes: probability, goal, ends (S, A, K) and after (S, A, K), padded with outcomes of probability 0.
-    """
-
-    def __init__(self, table: Table, wins: Callable[[float, bool], bool]) -> None:
-        states, actions = len(table), len(table[0])
-        width = max(len(table[s][a]) for s in table for a in table[s])
-        self.probability = np.zeros((states, actions, width))
-        self.after = np.zeros((states, actions, width), dtype=np.int64)
-        self.goal = np.zeros((states, actions, width))
-        self.ends = np.ones((states, actions, width), dtype=bool)
-        for s, row in table.items():
-            for a, outcomes in row.items():
-                for k, (p, to, reward, terminated) in enumerate(outcomes):
-                    self.probability[s, a, k], self.after[s, a, k] = p, to
-                    self.goal[s, a, k], self.ends[s, a, k] = wins(reward, terminated), terminated
-
-    def q(self, value: Floats) -> Floats:
-        """Chance of success (S, A) of an action, where ``value`` (S,) is the chance from the next state on."""
-        future = np.where(self.ends, 0.0, value[self.after])
-        chance: Floats = (self.probability * np.where(self.goal > 0, 1.0, future)).sum(-1)
-        return chance
-
-    def horizon(self, steps: int) -> Floats:
-        """Best chance of success (steps + 1, S) with that many actions left: finite-horizon value iteration."""
-        values = np.zeros((steps + 1, len(self.after)))
-        for left in range(1, steps + 1):
-            values[left] = self.q(values[left - 1]).max(-1)
-        return values
-
-    def costs(self) -> Floats:
-        """Fewest actions to the goal (S,) of a deterministic environment; inf where it is out of reach."""
-        cost = np.full(len(self.after), math.inf)
-        while True:
-            after, goal, ends = self.after[..., 0], self.goal[..., 0] > 0, self.ends[..., 0]
-            step = 1 + np.where(goal, 0.0, np.where(ends, math.inf, cost[after]))
-            better = np.minimum(cost, step.min(-1))
-            if np.array_equal(better, cost):
-                return cost
-            cost = better
+from ragen_lite.envs.tabular import Model, Table
 
 
 class Described(Game):
@@ -190,7 +139,7 @@ class Described(Game):
         if not math.isfinite(self._table[state]):
             return None
         while True:
-            goal, after = self.model.goal[state, :, 0] > 0, self.model.after[state, :, 0]
+            goal, after = self.model.goal[state, :, 0], self.model.after[state, :, 0]
             cost = np.where(goal, 0.0, np.where(self.model.ends[state, :, 0], math.inf, self._table[after]))
             plan.append(int(cost.argmin()))
             if goal[plan[-1]]:

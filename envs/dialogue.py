@@ -56,6 +56,14 @@ def read_boxed(reply: str) -> str:
     raise Unreadable("the answer must stand in \\boxed{...}")
 
 
+def last_boxed(reply: str) -> str | None:
+    r"""The text of the last ``\boxed{}``."""
+    try:
+        return read_boxed(reply).strip()
+    except Unreadable:
+        return None
+
+
 def read_free(reply: str) -> str:
     """The whole reply."""
     return reply

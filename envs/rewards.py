@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ragen_lite.envs.dialogue import Unreadable, read_boxed
+from ragen_lite.envs.dialogue import last_boxed
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,7 @@ def accuracy(attempt: Attempt) -> float | None:
 
 def simplerl(attempt: Attempt) -> float | None:
     """1 right, -0.5 wrong, -1 without a boxed answer (SimpleRL v0)."""
-    try:
-        read_boxed(attempt.reply)
-    except Unreadable:
+    if last_boxed(attempt.reply) is None:
         return -1.0
     return None if attempt.correct is None else 1.0 if attempt.correct else -0.5
 

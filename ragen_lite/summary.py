@@ -178,3 +178,23 @@ def paired(name: str, first: Sequence[Trajectory], other: str, second: Sequence[
 def as_json(summary: Summary) -> dict[str, Any]:
     """A summary as a JSON object."""
     return asdict(summary)
+
+
+def measured(played: Mapping[str, Sequence[Trajectory]]) -> dict[str, Any]:
+    """Policies' trajectories as JSON: their summaries, each success, and the summaries by task of a mixture."""
+    parts = {name: by_task(trajectories) for name, trajectories in played.items()}
+    tasks = {
+        label: {name: as_json(summarise(part[label])) for name, part in parts.items() if label in part}
+        for label in sorted({label for part in parts.values() for label in part})
+    }
+    return {
+        "rows": {name: as_json(summarise(trajectories)) for name, trajectories in played.items()},
+        "success": {name: [t.success for t in trajectories] for name, trajectories in played.items()},
+        **({"tasks": tasks} if tasks else {}),
+    }
+
+
+def success_by_task(group: str, trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Success on each task of a mixture, as ``GROUP/success/TASK``."""
+    parts = by_task(trajectories).items()
+    return {f"{group}/success/{label}": sum(t.success for t in part) / len(part) for label, part in parts}

@@ -31,7 +31,7 @@ from ragen_lite.loss import FILTERS, LossInputs, LossOptions, policy_loss, token
 from ragen_lite.models import Policy, load_policy
 from ragen_lite.report import write_report
 from ragen_lite.run import Run
-from ragen_lite.summary import as_json, by_task, summarise
+from ragen_lite.summary import measured, success_by_task, summarise
 from ragen_lite.sync import WeightSync
 
 
@@ -112,12 +112,6 @@ def rollout_metrics(trajectories: Sequence[Trajectory], kept: float, seconds: fl
         "rollout/tokens_per_second": tokens / seconds,
         **success_by_task("rollout", trajectories),
     }
-
-
-def success_by_task(group: str, trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    """Success on each task of a mixture, as ``GROUP/success/TASK``."""
-    parts = by_task(trajectories).items()
-    return {f"{group}/success/{label}": sum(t.success for t in part) / len(part) for label, part in parts}
 
 
 @dataclass(slots=True)
@@ -220,28 +214,15 @@ def measure(parts: Parts, split: str, instances: int) -> dict[str, Any]:
     played = parts.evaluator.both(split, instances)
     if failures := error_summary([t for trajectories in played.values() for t in trajectories]):
         parts.display.note(f"measuring on {split}: failed environments: {failures}")
-    return as_measured(played)
-
-
-def as_measured(played: dict[str, list[Trajectory]]) -> dict[str, Any]:
-    """Policies' trajectories as JSON: their summaries, each success, and the summaries by task of a mixture."""
-    tasks = {
-        label: {kind: as_json(summarise(by_task(ts)[label])) for kind, ts in played.items() if label in by_task(ts)}
-        for label in sorted({label for ts in played.values() for label in by_task(ts)})
-    }
-    return {
-        "rows": {kind: as_json(summarise(trajectories)) for kind, trajectories in played.items()},
-        "success": {kind: [t.success for t in trajectories] for kind, trajectories in played.items()},
-        **({"tasks": tasks} if tasks else {}),
-    }
+    return measured(played)
 
 
 def eval_metrics(parts: Parts, baselines: dict[str, float]) -> dict[str, float]:
     """The eval/ metrics on the val split."""
-    measured = measure(parts, "val", val_instances(parts.config))
-    rows = measured["rows"]
+    found = measure(parts, "val", val_instances(parts.config))
+    rows = found["rows"]
     sampled = rows["sampled"]
-    tasks = {f"eval/success/{k}": v["sampled"]["success"] for k, v in measured.get("tasks", {}).items()}
+    tasks = {f"eval/success/{k}": v["sampled"]["success"] for k, v in found.get("tasks", {}).items()}
     return {
         "eval/success": sampled["success"],
         "eval/success_low": sampled["success_low"],
@@ -343,7 +324,7 @@ def _loop(parts: Parts, spec: EnvSpec, stop: list[int]) -> None:
         raise
     for name in baselines(spec):
         played = scripted(spec, name, "test", config.eval.instances)
-        run.write_json(f"{name}.json", as_measured({name: played}))
+        run.write_json(f"{name}.json", measured({name: played}))
     write_report(run)
     display.finish()
 

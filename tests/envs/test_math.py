@@ -10,10 +10,11 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 
-from ragen_lite.envs import grading, math_problems
+from ragen_lite.envs import grading, math_data
 from ragen_lite.envs.arithmetic import Arithmetic, Multiplication, whole_number
 from ragen_lite.envs.dialogue import Dialogue
-from ragen_lite.envs.math_problems import TEMPLATES, BadRow, Math, last_said, read_row
+from ragen_lite.envs.math_data import BadRow, read_row
+from ragen_lite.envs.math_problems import TEMPLATES, Math, last_said
 from ragen_lite.envs.rewards import (
     PRESETS,
     REWARDS,
@@ -129,7 +130,7 @@ def test_math_verify_grades_the_rest() -> None:
     env = Math(template="qwen_boxed")
     env.reset(seed=0)
     env._source = ("a file", None, "skip", None, None)
-    env.row = math_problems.Row("?", ("\\{1,2\\}", "\\frac{\\pi}{2}"))
+    env.row = math_data.Row("?", ("\\{1,2\\}", "\\frac{\\pi}{2}"))
     assert env.step("so \\boxed{\\pi/2}")[1] == 1.0  # any of several golds
 
 
@@ -222,12 +223,12 @@ def test_parquet_and_a_hub_data_set_by_the_same_library(tmp_path: Path, monkeypa
         }
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    math_problems.load.cache_clear()
-    parts = math_problems.load("gsm8k", None, "skip", None, None)
+    math_data.load.cache_clear()
+    parts = math_data.load("gsm8k", None, "skip", None, None)
     assert [row.question for row in parts["test"]] == ["train 7", "test"]
     assert "train 7" not in [row.question for row in (*parts["train"], *parts["val"])]
     assert len(parts["train"]) + len(parts["val"]) == 49
-    math_problems.load.cache_clear()
+    math_data.load.cache_clear()
 
 
 def test_arithmetic_is_tinyzeros() -> None:
