@@ -23,7 +23,7 @@ from ragen_lite.envs.arithmetic import Multiplication
 from ragen_lite.envs.countdown import Countdown
 from ragen_lite.envs.dialogue import PROTOCOLS, Unreadable
 from ragen_lite.envs.knights_knaves import KnightsKnaves
-from ragen_lite.envs.knights_knaves_puzzles import BadPuzzle, parse_statement, read_answer
+from ragen_lite.envs.knights_knaves_english import BadPuzzle, parse_statement, read_answer
 from ragen_lite.envs.math_problems import TEMPLATES
 from ragen_lite.envs.word_problems import WordProblems
 from ragen_lite.envs.wordle import Wordle

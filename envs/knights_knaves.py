@@ -8,17 +8,15 @@ from typing import Any
 import numpy as np
 
 from ragen_lite.envs.base import TextTask, split_of, text_space, wanted_split
+from ragen_lite.envs.knights_knaves_english import SAYINGS, article, read_answer
 from ragen_lite.envs.knights_knaves_puzzles import (
     NAMES,
     PERTURBATIONS,
-    SAYINGS,
     Dice,
     Puzzle,
-    article,
     canonical,
     draw_statement,
     perturbed,
-    read_answer,
     solutions,
     truth,
 )

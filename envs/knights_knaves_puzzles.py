@@ -1,4 +1,4 @@
-"""Puzzles of knights and knaves after Xie et al. 2024 (arXiv:2410.23123): logic, English and back, changed ones.
+"""Puzzles of knights and knaves after Xie et al. 2024 (arXiv:2410.23123): their logic, their text, changed ones.
 
 A statement is a leaf, or an operator over statements; puzzles have exactly one solution, found by brute force over all
 2^n assignments, which are the bits of a whole number: the truth table of a statement is one such number.
@@ -6,16 +6,13 @@ A statement is a leaf, or an operator over statements; puzzles have exactly one 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
-from typing import Any
 
 import numpy as np
 
-# ("telling-truth", person), ("lying", person), ("not", s), ("and", s, ...), ("or", s, ...), ("->", s, s), ("<=>", s, s)
-Statement = tuple[Any, ...]
+from ragen_lite.envs.knights_knaves_english import ROLES, SAYINGS, Statement, article, plural, say
 
 NAMES = (
     *("Emma", "Liam", "Olivia", "Noah", "Ava", "Ethan", "Sophia", "Mason", "Isabella", "William", "Mia", "James"),
@@ -25,28 +22,6 @@ NAMES = (
 UNCOMMON = (
     *("Zephyrine", "Quillan", "Oberon", "Isaura", "Thaddeus", "Ondine", "Casimir", "Xanthe", "Leocadia", "Evander"),
     *("Melisande", "Barnaby", "Ottoline", "Phineas", "Saskia", "Ulric"),
-)
-# A pair of words for who tells the truth and who lies, and for where they live.
-ROLES = (
-    ("knight", "knave"),
-    ("pioneer", "laggard"),
-    ("saint", "sinner"),
-    ("hero", "villain"),
-    ("angel", "devil"),
-    ("altruist", "egoist"),
-    ("sage", "fool"),
-)
-SAYINGS = (
-    '{name} said, "{claim}".',
-    "{name} told you that {claim}.",
-    'In the words of {name}: "{claim}".',
-    'As {name} put it, "{claim}".',
-    '{name} asserted: "{claim}".',
-    '{name} stated, "{claim}".',
-    '{name} remarked, "{claim}".',
-    '{name} was heard saying, "{claim}".',
-    '{name} commented, "{claim}".',
-    "{name} expressed that {claim}.",
 )
 PERTURBATIONS = ("statement", "leaf", "names", "roles", "flipped", "order")
 # ---- logic ----
@@ -156,7 +131,7 @@ def _sorted(statement: Statement, numbers: dict[int, int]) -> str:
     return f"{kind}({','.join(parts)})"
 
 
-# ---- English ----
+# ---- puzzles ----
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,159 +169,6 @@ class Puzzle:
             f"{len(self.names)} inhabitants: {people}. {' '.join(said)} So who is {article(first)} and who is "
             f"{article(second)}?"
         )
-
-
-def plural(word: str) -> str:
-    """The plural of a role."""
-    return word + ("es" if word.endswith("o") else "s")
-
-
-def article(word: str) -> str:
-    """A role with its article."""
-    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
-
-
-def say(statement: Statement, names: Sequence[str], roles: tuple[str, str]) -> str:
-    """A statement in English, ``roles`` being (truthful, lying); statements within statements stand in brackets."""
-
-    def inner(part: Statement) -> str:
-        text = say(part, names, roles)
-        return text if part[0] in ("telling-truth", "lying") else f"({text})"
-
-    kind = statement[0]
-    if kind in ("telling-truth", "lying"):
-        return f"{names[statement[1]]} is {article(roles[kind == 'lying'])}"
-    if kind == "not":
-        part = statement[1]
-        if part[0] in ("telling-truth", "lying"):
-            return f"{names[part[1]]} is not {article(roles[part[0] == 'lying'])}"
-        return f"it is not the case that {inner(part)}"
-    parts = [inner(part) for part in statement[1:]]
-    if kind == "->":
-        return f"if {parts[0]} then {parts[1]}"
-    if kind == "<=>":
-        return f"{parts[0]} if and only if {parts[1]}"
-    return f" {kind} ".join(parts)
-
-
-class BadPuzzle(ValueError):
-    """English that is no puzzle of this kind; it says where reading stopped."""
-
-
-_MEET = re.compile(r"You meet \d+ inhabitants?: ([^.]*)\. ")
-_ONLY = re.compile(r"inhabited only by (\w+) and (\w+)\. \w+ always (tell the truth|lie)")
-_CLAIM = re.compile(r'"(?P<quoted>[^"]+?),?"| that (?P<reported>.+)$')
-
-
-def parse_puzzle(text: str) -> tuple[tuple[str, ...], tuple[Statement, ...]]:
-    """The names of a puzzle and what each says, read back from the English. Raises BadPuzzle.
-
-    Reads Logic-RL's own wording too: what is said stands in quotation marks or behind ``that``, and whoever is named
-    outside of it says it.
-    """
-    only, meet = _ONLY.search(text), _MEET.search(text)
-    end = text.rfind("So who is")
-    if not only or not meet or end < 0:
-        raise BadPuzzle("a puzzle says who lives on the island, whom you meet, and asks who is who")
-    names = tuple(re.split(r", and |, | and ", meet[1]))
-    singular = [re.sub(r"(?<=o)es$|s$", "", word) for word in only.groups()[:2]]
-    roles = (singular[1], singular[0]) if only[3] == "lie" else (singular[0], singular[1])
-    said: dict[str, Statement] = {}
-    for sentence in re.split(r"\.\s+", text[meet.end() : end].strip().removesuffix(".") or " "):
-        claim = _CLAIM.search(sentence)
-        rest = sentence[: claim.start()] + sentence[claim.end() :] if claim else ""
-        speakers = [name for name in names if re.search(rf"\b{re.escape(name)}\b", rest)]
-        if claim is None or len(speakers) != 1 or speakers[0] in said:
-            raise BadPuzzle(f"not what one of {', '.join(names)} says: {sentence!r}")
-        said[speakers[0]] = parse_statement(claim["quoted"] or claim["reported"], names, roles)
-    if set(said) != set(names):
-        raise BadPuzzle(f"{', '.join(n for n in names if n not in said)} says nothing")
-    return names, tuple(said[name] for name in names)
-
-
-def parse_statement(text: str, names: Sequence[str], roles: tuple[str, str]) -> Statement:
-    """A statement read back from its English, ``roles`` being (truthful, lying). Raises BadPuzzle."""
-    words = re.findall(r"\w+|[()]", text)
-    place = 0
-
-    def ahead(*expected: str) -> bool:
-        return [w.lower() for w in words[place : place + len(expected)]] == list(expected)
-
-    def take(*expected: str) -> None:
-        nonlocal place
-        if not ahead(*expected):
-            raise BadPuzzle(
-                f"{' '.join(expected)!r} is missing at {' '.join(words[place:]) or 'the end'!r} of {text!r}"
-            )
-        place += len(expected)
-
-    def atom(depth: int) -> Statement:
-        nonlocal place
-        if depth > 20:
-            raise BadPuzzle("brackets nested more than 20 deep")
-        if ahead("("):
-            take("(")
-            found = whole(depth + 1)
-            take(")")
-            return found
-        if ahead("it", "is", "not", "the", "case", "that"):
-            place += 6
-            return "not", atom(depth + 1)
-        if place + 2 >= len(words) or words[place] not in names:
-            raise BadPuzzle(f"a name is missing at {' '.join(words[place:]) or 'the end'!r} of {text!r}")
-        person = names.index(words[place])
-        place += 1
-        take("is")
-        negated = ahead("not")
-        place += negated
-        if not (ahead("a") or ahead("an")) or place + 1 >= len(words) or words[place + 1].lower() not in roles:
-            raise BadPuzzle(f"{' or '.join(roles)} is missing at {' '.join(words[place:])!r} of {text!r}")
-        leaf = ("lying" if words[place + 1].lower() == roles[1] else "telling-truth", person)
-        place += 2
-        return ("not", leaf) if negated else leaf
-
-    def whole(depth: int) -> Statement:
-        if ahead("if"):
-            take("if")
-            first = atom(depth)
-            take("then")
-            return "->", first, atom(depth)
-        parts = [atom(depth)]
-        if ahead("if", "and", "only", "if"):
-            take("if", "and", "only", "if")
-            return "<=>", parts[0], atom(depth)
-        for kind in ("and", "or"):
-            while ahead(kind):
-                take(kind)
-                parts.append(atom(depth))
-            if len(parts) > 1:
-                return kind, *parts
-        return parts[0]
-
-    found = whole(0)
-    if place < len(words):
-        raise BadPuzzle(f"{' '.join(words[place:])!r} is left over of {text!r}")
-    return found
-
-
-def read_answer(answer: str, names: Sequence[str], roles: tuple[str, str]) -> list[str] | None:
-    """Each person's role in an answer, by Logic-RL's rule: every ``NAME is a ROLE``, and no role named besides.
-
-    None where a person is missing or more roles are named than there are people. ``roles`` in any order.
-    """
-    lower = answer.lower()
-    if sum(lower.count(role) for role in roles) != len(names):
-        return None
-    found = []
-    for name in names:
-        said = re.search(rf"\b{re.escape(name)}\s+is\s+an?\s+({'|'.join(roles)})\b", answer, re.IGNORECASE | re.ASCII)
-        if said is None:
-            return None
-        found.append(said[1].lower())
-    return found
-
-
-# ---- changed puzzles ----
 
 
 def perturbed(puzzle: Puzzle, change: str, rng: np.random.Generator, depth: int, width: int) -> Iterator[Puzzle]:

@@ -10,16 +10,8 @@ from hypothesis import strategies as st
 
 from ragen_lite.envs.dialogue import Dialogue
 from ragen_lite.envs.knights_knaves import KnightsKnaves
-from ragen_lite.envs.knights_knaves_puzzles import (
-    PERTURBATIONS,
-    BadPuzzle,
-    Statement,
-    parse_puzzle,
-    parse_statement,
-    read_answer,
-    say,
-    solutions,
-)
+from ragen_lite.envs.knights_knaves_english import BadPuzzle, Statement, parse_puzzle, parse_statement, read_answer, say
+from ragen_lite.envs.knights_knaves_puzzles import PERTURBATIONS, solutions
 
 KNIGHTS = ("knight", "knave")
 
