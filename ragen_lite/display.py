@@ -129,10 +129,11 @@ class Display:
             self.successes.append(row["rollout/success"])
         self.rows = row
         if "eval/success" in row:
+            solver = f", solver {row['eval/solver_success']:.1%}" if "eval/solver_success" in row else ""
             self.note(
                 f"val after step {row['step']}: sampled {row['eval/success']:.1%} (95% {row['eval/success_low']:.1%} "
                 f"to {row['eval/success_high']:.1%}), greedy {row['eval/greedy_success']:.1%}, random policy "
-                f"{row['eval/random_success']:.1%}, solver {row['eval/solver_success']:.1%}"
+                f"{row['eval/random_success']:.1%}{solver}"
             )
         self.progress.update(self._steps, completed=row["step"])
         if not self.console.is_terminal:

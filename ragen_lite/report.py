@@ -49,7 +49,18 @@ def result_lines(run: Run) -> list[str]:
         lines.append(
             f"{kind} gain: {gain:+.1%} (95% {low:+.1%} to {high:+.1%}), McNemar p = {mcnemar(new, old)[2]:.2g}"
         )
-    return lines
+    return lines + task_lines(run)
+
+
+def task_lines(run: Run) -> list[str]:
+    """Of a mixture: the success on each task, sampled, beside the random policy and the solver."""
+    found: dict[str, list[str]] = {}
+    for when, kind in (("before", "sampled"), ("after", "sampled"), ("random", "random"), ("solver", "solver")):
+        for task, rows in (run.read_json(f"{when}.json") or {}).get("tasks", {}).items():
+            row = rows[kind]
+            rate = f"{when} {row['success']:.1%} ({row['success_low']:.1%} to {row['success_high']:.1%})"
+            found.setdefault(task, [f"{row['n']} instances"]).append(rate)
+    return [f"  {task}: {', '.join(rates)}" for task, rates in found.items()]
 
 
 def draw_curves(run: Run) -> Path | None:

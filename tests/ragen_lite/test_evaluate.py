@@ -13,6 +13,8 @@ from ragen_lite.agents.isolation import EnvSpec
 from ragen_lite.agents.trajectory import Outcome, Trajectory, Turn
 from ragen_lite.config import Config, ConfigError
 from ragen_lite.evaluate import baselines, check_splits, make_spec, scripted
+from ragen_lite.report import task_lines
+from ragen_lite.run import Run
 from ragen_lite.summary import bootstrap, mcnemar, paired, summarise, wilson
 
 
@@ -98,3 +100,12 @@ def test_who_has_a_solver() -> None:
     assert baselines(EnvSpec("ragen_lite/Mix-v0", {"tasks": {"hanoi": 1}})) == ("random", "solver")
     pytest.importorskip("textarena")
     assert baselines(EnvSpec("ragen_lite/Mix-v0", {"tasks": {"hanoi": 1, "textarena": 1}})) == ("random",)
+
+
+def test_a_mixtures_run_ends_with_the_success_on_each_task(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    row = {"n": 4, "success": 0.25, "success_low": 0.1, "success_high": 0.7}
+    run.write_json("before.json", {"tasks": {"hanoi": {"sampled": row, "greedy": row}}})
+    run.write_json("random.json", {"tasks": {"hanoi": {"random": row}}})
+    told = "25.0% (10.0% to 70.0%)"
+    assert task_lines(run) == [f"  hanoi: 4 instances, before {told}, random {told}"]

@@ -14,7 +14,7 @@ SMALL = [
     "train.groups=4",
     "train.group_size=4",
     "eval.instances=16",
-    "eval.every=0",
+    "eval.every=1",
     "algo.filter=none",
 ]
 
@@ -44,6 +44,7 @@ def test_the_example_package_is_installed_and_trained_on(tmp_path: Path) -> None
     result = train("env=guess_number", "highest=7", *SMALL)
     assert result.returncode == 0, result.stderr
     (folder,) = (tmp_path / "runs").iterdir()
+    assert "val after step 1" in result.stdout and "solver" not in result.stdout  # it has none
     assert "random" in result.stdout and json.loads((folder / "after.json").read_text())["rows"]["sampled"]["n"] == 16
     assert "my_env:my_env/GuessNumber-v0" in (folder / "config.yaml").read_text()
     wrong = train("env=guess_nunber")
