@@ -1,8 +1,8 @@
 # `make train` and `make test` need nothing but Python 3.11 to 3.13 and make; the first call installs into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-# Spinning OpenMP threads slow each other down on a shared machine.
-export GOMP_SPINCOUNT := 0
+# As ragen_lite/__init__.py has it, for programs that load torch first.
+export GOMP_SPINCOUNT := 1000
 
 .PHONY: setup train test test-vllm bench bench-vllm lint format tiny clean
 
