@@ -236,5 +236,6 @@ def _hydra(arguments: list[str], run: Callable[[Config], None]) -> None:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
 
-    sys.argv = [sys.argv[0], *arguments]
+    sweep = [a for a in arguments if a in ("-m", "--multirun")]  # Hydra takes it before the values only
+    sys.argv = [sys.argv[0], *sweep, *(a for a in arguments if a not in sweep)]
     hydra.main(config_path=str(CONFIGS.resolve()), config_name="config", version_base=None)(job)()

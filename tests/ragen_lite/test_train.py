@@ -319,3 +319,9 @@ def test_help_and_cfg(tmp_path: Path) -> None:
     assert "train.group_size=8" in command("train", "--help", cwd=tmp_path).stdout
     shown = command("train", "--cfg", "job", "train.steps=3", cwd=tmp_path).stdout
     assert "steps: 3" in shown and "clip_high: 0.28" in shown
+
+
+def test_a_sweep_may_be_asked_for_behind_the_values(tmp_path: Path) -> None:
+    result = command("evaluate", "env=bandit,hanoi", "model=random", "eval.instances=2", "-m", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Bandit-v0, 2 instances" in result.stdout and "Hanoi-v0, 2 instances" in result.stdout
