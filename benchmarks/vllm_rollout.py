@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
-    tokenizer = scratch.make_tokenizer()
+    tokenizer = scratch.load_tokenizer()
     chat = Chat(tokenizer)
     model = scratch.make_model(tokenizer, hidden=96, layers=4, heads=3, context=4096).eval()
     engine = Measured(model.config, chat.stop_ids, 4096, TRAJECTORIES, options={"gpu_memory_utilization": 0.2})

@@ -35,6 +35,28 @@ def whole_number(text: str, grouped: bool = False) -> int | None:
     return int(text) if _WHOLE.fullmatch(text) else None
 
 
+def columns(a: int, b: int, operator: str) -> list[str]:
+    """A sum or difference worked out in writing, ones first; a difference of the larger less the smaller.
+
+    >>> columns(37, 48, "+"), columns(52, 17, "-")
+    (['7 + 8 = 15', '3 + 4 + 1 = 8'], ['12 - 7 = 5', '5 - 1 - 1 = 3'])
+    """
+    a, b = (max(a, b), min(a, b)) if operator == "-" else (a, b)
+    steps, carry = [], 0
+    for place in range(len(str(max(a, b)))):
+        x, y = a // 10**place % 10, b // 10**place % 10
+        if operator == "+":
+            value = x + y + carry
+            after = value // 10
+        else:
+            after = int(x < y + carry)
+            x += 10 * after
+            value = x - y - carry
+        steps.append(f"{x} {operator} {y}{f' {operator} 1' if carry else ''} = {value}")
+        carry = after
+    return steps
+
+
 class Arithmetic(TextTask[str]):
     """What is a + b, or a - b? One turn.
 
@@ -113,9 +135,11 @@ class Arithmetic(TextTask[str]):
         return [str(int("".join(map(str, digits))))]
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[str]]:
-        """The answer; products by the distributive law, one digit of the second operand at a time."""
+        """The answer, worked out column by column; products by the distributive law, one digit of the second operand
+        at a time."""
         if self.operator != "*":
-            return f"{self.a} {self.operator} {self.b}", self.solve()
+            sign = "minus, " if self.answer < 0 else ""
+            return sign + ", ".join(columns(self.a, self.b, self.operator)), self.solve()
         parts = [int(digit) * 10**place for place, digit in enumerate(reversed(str(self.b))) if digit != "0"]
         return " + ".join(f"{self.a} * {part} = {self.a * part}" for part in reversed(parts)), self.solve()
 

@@ -83,13 +83,15 @@ class Countdown(TextTask[str]):
     def instructions(self) -> str:
         return RULES[self.language].format(operators=" ".join(self.operators))
 
-    def _instance(self) -> tuple[tuple[int, ...], int, str]:
-        """Numbers, and a target and an expression reached from them: random operations until a target in range."""
+    def _instance(self) -> tuple[tuple[int, ...], int, str, list[str]]:
+        """Numbers, and a target, an expression and its steps reached from them: random operations until a target in
+        range."""
         rng = self.np_random
         for _ in range(100_000):
             count = int(rng.integers(self.min_numbers, self.max_numbers + 1))
             numbers = tuple(rng.integers(self.smallest, self.largest + 1, count).tolist())
             terms: list[tuple[Fraction, str]] = [(Fraction(n), str(n)) for n in numbers]
+            steps = []
             while len(terms) > 1:
                 x, left = terms.pop(int(rng.integers(len(terms))))
                 y, right = terms.pop(int(rng.integers(len(terms))))
@@ -98,10 +100,11 @@ class Countdown(TextTask[str]):
                 if value is None:  # a division by zero
                     break
                 terms.append((value, f"({left} {operator} {right})"))
+                steps.append(f"{x} {operator} {y} = {value}")
             else:
                 ((value, text),) = terms
                 if value.denominator == 1 and self.min_target <= value <= self.max_target:
-                    return numbers, int(value), text[1:-1]
+                    return numbers, int(value), text[1:-1], steps
         raise RuntimeError(
             f"no target from {self.min_target} to {self.max_target} comes out of {self.min_numbers} to "
             f"{self.max_numbers} numbers from {self.smallest} to {self.largest} by {self.operators} in 100,000 "
@@ -112,7 +115,7 @@ class Countdown(TextTask[str]):
         """Draw an instance of ``options["split"]`` (``train`` where it is left out)."""
         super().reset(seed=seed)
         # Sorted, so that the same puzzle in another order is the same instance.
-        self.numbers, self.target, self.known = self.draw(
+        self.numbers, self.target, self.known, self.steps = self.draw(
             wanted_split(options), self._instance, lambda made: f"{sorted(made[0])} -> {made[1]}"
         )
         return self.render(), {"success": False, "value": None, "why": None}
@@ -153,5 +156,5 @@ class Countdown(TextTask[str]):
         return [terms[0].removeprefix("(").removesuffix(")")]
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[str]]:
-        """The solution; its value is the thought."""
-        return f"reach {self.target}", self.solve()
+        """The solution; the thought is its operations one by one."""
+        return ", ".join(self.steps), self.solve()

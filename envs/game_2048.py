@@ -147,6 +147,19 @@ class Game2048(Game):
         """The solver's turn."""
         return f"largest {2 ** max(self.board)}", self.solve()
 
+    def wander(self, rng: np.random.Generator) -> tuple[str, list[int]]:
+        """One turn into the upper right corner: Up or Right, whichever merges more, other ways only where neither
+        moves."""
+        board, plan = self.board, []
+        for _ in range(self.max_actions_per_turn):
+            slides = {a: slid(board, a, self.size) for a in (0, 1, 3, 2)}
+            moving = {a: sum(2**tile for tile in made) for a, (after, made) in slides.items() if after != board}
+            if not moving:
+                break
+            plan.append(max(moving, key=lambda a: moving[a] if a < 2 else -1))
+            board = slides[plan[-1]][0]
+        return "corner", plan or [0]
+
 
 def worth(board: Line) -> float:
     """How good a board looks: the sum of squares says that few large tiles are better than many small ones."""

@@ -125,13 +125,15 @@ class KnightsKnaves(TextTask[str]):
         return [self._answer([self.puzzle.roles[rng.integers(2)] for _ in self.puzzle.names])]
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[str]]:
-        """The solution; the thought tries every assignment up to the right one and names whose words do not fit."""
+        """The solution; the thought tries every assignment up to the right one, and says whose words fit it, person by
+        person up to the first whose do not."""
         people, thoughts = len(self.puzzle.names), []
         tables = [truth(statement, people) for statement in self.puzzle.statements]
         for assignment in range(2**people):
-            odd = [i for i in range(people) if (assignment >> i & 1) != (tables[i] >> assignment & 1)]
+            fits = [(assignment >> i & 1) == (tables[i] >> assignment & 1) for i in range(people)]
             roles = " ".join("truth" if assignment >> i & 1 else "lie" for i in range(people))
-            thoughts.append(f"{roles}: {self.puzzle.names[odd[0]]} no" if odd else f"{roles}: yes")
-            if not odd:
+            shown = fits if all(fits) else fits[: fits.index(False) + 1]
+            thoughts.append(f"{roles}: {' '.join('yes' if fit else 'no' for fit in shown)}")
+            if all(fits):
                 break
         return ", ".join(thoughts), self.solve()

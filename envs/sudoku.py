@@ -192,17 +192,22 @@ class Sudoku(Game):
         return [c * self.size + d - 1 for c, d in enumerate(self.solution) if self.grid[c] != d]
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[int]]:
-        """The solver's digits, cells with few candidates first."""
-        used = self.shape.used(self.grid)
-        right = all(digit in (0, self.solution[cell]) for cell, digit in enumerate(self.grid))
-
-        def candidates(action: int) -> int:
-            a, b, c = self.shape.units[action // self.size]
-            return int(self.shape.all & ~(used[a] | used[b] | used[c])).bit_count()
-
-        plan = self.solve()
-        plan = sorted(plan, key=candidates) if right else plan
-        return "", plan[: self.max_actions_per_turn]
+        """The solver's digits, wrong ones mended first, then the cell with fewest candidates each time; the thought is
+        which digits each cell sees in its row, column and box."""
+        board, thoughts, plan = list(self.grid), [], []
+        for _ in range(min(self._wrong, self.max_actions_per_turn)):
+            used = self.shape.used(board)
+            seen = {
+                cell: used[a] | used[b] | used[c]
+                for cell, (a, b, c) in enumerate(self.shape.units)
+                if board[cell] != self.solution[cell]
+            }
+            cell = min(seen, key=lambda cell: (not board[cell], -seen[cell].bit_count()))
+            digits = [str(digit + 1) for digit in range(self.size) if seen[cell] >> digit & 1]
+            thoughts.append(f"({cell // self.size},{cell % self.size}) {' '.join(digits)}")
+            board[cell] = self.solution[cell]
+            plan.append(cell * self.size + board[cell] - 1)
+        return ", ".join(thoughts), plan
 
     def guess(self, rng: np.random.Generator) -> list[int]:
         """Random digits in random cells that are not of the puzzle."""

@@ -134,6 +134,16 @@ class Wordle(TextTask[str]):
         return [WORDS[rng.integers(len(WORDS))]]
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[str]]:
-        """The solver's guess, letter by letter for a thought."""
+        """The solver's guess; the thought is the letters whose place is known, the others that belong to the word, and
+        the guess letter by letter."""
         (word,) = self.solve()
-        return " ".join(word), [word]
+        placed, other = ["_"] * 5, set[str]()
+        for line in self.lines:
+            letters, _, marks = line.partition(": ")
+            for place, (letter, sign) in enumerate(zip(letters.split(), marks.split(), strict=False)):
+                if sign == "G":
+                    placed[place] = letter
+                elif sign == "Y":
+                    other.add(letter)
+        known = f"{' '.join(placed)}, {' '.join(sorted(other))}: " if self.lines else ""
+        return known + " ".join(word), [word]

@@ -15,8 +15,8 @@ from transformers.utils import logging
 from ragen_lite import scratch
 from ragen_lite.agents.chat import Chat
 from ragen_lite.config import Config, ConfigError, ModelConfig
+from ragen_lite.scratch import TINY
 
-TINY = Path(__file__).with_name("tiny")
 LONGEST = 4096  # max_model_len where the model allows more and nobody asks for it
 
 
@@ -79,7 +79,7 @@ def _scratch(config: Config, name: str) -> Policy:
             "even size"
         )
     device, dtype, wanted = arithmetic(config.model)
-    tokenizer = scratch.make_tokenizer()
+    tokenizer = scratch.load_tokenizer()
     model = scratch.make_model(tokenizer, hidden=hidden, layers=layers, heads=heads, seed=config.seed)
     return _policy(config, name, model.to(device, dtype), tokenizer, wanted)
 

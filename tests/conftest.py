@@ -24,7 +24,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
-    return scratch.make_tokenizer()
+    return scratch.load_tokenizer()
 
 
 @pytest.fixture(scope="session")

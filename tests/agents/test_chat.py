@@ -45,7 +45,7 @@ LLAMA_SPECIAL = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>"
 
 
 def with_template(name: str) -> Chat:
-    tokenizer: Any = scratch.make_tokenizer()
+    tokenizer: Any = scratch.load_tokenizer()
     tokenizer.add_special_tokens({"extra_special_tokens": [AddedToken(t, special=True) for t in LLAMA_SPECIAL]})
     tokenizer.chat_template = TEMPLATES[name]
     return Chat(tokenizer)
@@ -118,9 +118,9 @@ def test_any_text_round_trips_through_the_embedded_tokenizer(chat: Chat, text: s
 
 def test_symbols_digits_positions_actions_and_tags_are_whole_tokens(chat: Chat) -> None:
     words = [
-        *"#_OX√PS0123456789",
+        *"#_OXPS0123456789",  # √ stands in rooms of several boxes only
         "(3,1)",
-        "(0,9)",
+        " (0,4)",
         "Up",
         "Down",
         "Left",
@@ -141,14 +141,14 @@ def test_a_control_token_inside_a_reply_is_seen(chat: Chat) -> None:
 
 
 def test_a_tokenizer_without_a_template_is_refused() -> None:
-    tokenizer: Any = scratch.make_tokenizer()
+    tokenizer: Any = scratch.load_tokenizer()
     tokenizer.chat_template = None
     with pytest.raises(ValueError, match="no chat template.*instruction-tuned"):
         Chat(tokenizer)
 
 
 def test_a_template_that_hides_messages_is_refused() -> None:
-    tokenizer: Any = scratch.make_tokenizer()
+    tokenizer: Any = scratch.load_tokenizer()
     tokenizer.chat_template = "{{ messages[0].content }}"
     with pytest.raises(ValueError, match="does not show every message"):
         Chat(tokenizer)
