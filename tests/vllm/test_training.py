@@ -149,7 +149,8 @@ def test_greedy_replies_end_as_the_torch_engines(tiny: Policy) -> None:
             if length == 48:
                 assert any(x.stop is Stop.EOS and x.token_ids[-1] in tiny.chat.stop_ids for x in a)
             else:
-                assert all(x.stop is Stop.LENGTH and len(x.token_ids) == 2 for x in a)
+                cut = [x for x in a if x.stop is Stop.LENGTH]
+                assert cut and all(len(x.token_ids) == 2 for x in cut)
     finally:
         there.close()
 
