@@ -26,6 +26,7 @@ from benchmarks.instances import OURS
 from ragen_lite.agents.isolation import EnvSpec
 from ragen_lite.envs.registry import find, short_name
 from ragen_lite.evaluate import FIRST_SEED
+from ragen_lite.summary import bootstrap
 
 LONG = {"game_2048": 10}  # steps where a game takes longest
 
@@ -58,6 +59,14 @@ def success(made: Path, when: str, kind: str) -> str:
     return f"{row['success']:.1%} ({row['success_low']:.1%} to {row['success_high']:.1%})"
 
 
+def gain(made: Path, kind: str) -> str:
+    """What a run gained on the same instances, with its paired bootstrap interval."""
+    before, after = (json.loads((made / f"{when}.json").read_text())["success"][kind] for when in ("before", "after"))
+    difference = [float(b) - float(a) for a, b in zip(before, after, strict=True)]
+    low, high = bootstrap(difference)
+    return f"{np.mean(difference):+.1%} ({low:+.1%} to {high:+.1%})"
+
+
 def minutes(made: Path) -> float:
     """Wall time of a run, its measurements included."""
     return ((made / "report.html").stat().st_mtime - (made / "config.yaml").stat().st_mtime) / 60
@@ -79,8 +88,8 @@ def main() -> None:
                 strict=True,
             )
         )
-    head = "| env | turns x actions | optimal cost, median | random policy | solver | tiny | tiny after RL | minutes |"
-    print(f"Sampled, on 256 instances of the test split\n\n{head}\n|{'---|' * 8}")
+    head = "| env | turns x actions | optimal cost, median | random policy | solver | tiny | tiny after RL | gain | minutes |"
+    print(f"Sampled, on 256 instances of the test split\n\n{head}\n|{'---|' * 9}")
     for env_id in (env_id for env_id in OURS if short_name(env_id) in made):
         spec, name = EnvSpec(env_id), short_name(env_id)
         env: Any = spec.make()
@@ -89,12 +98,13 @@ def main() -> None:
         cells += [success(made[name], when, "sampled") for when in ("before", "after")]
         print(
             f"| {name}{chance} | {env.max_turns} x {env.max_actions_per_turn} | {optimal_cost(spec, 256)} | "
-            f"{' | '.join(cells)} | {minutes(made[name]):.1f} |"
+            f"{' | '.join(cells)} | {gain(made[name], 'sampled')} | {minutes(made[name]):.1f} |"
         )
     print("\n* chance goes on after the start, so no policy always wins; 2048's solver is a good plan, not the best.")
-    print("\nGreedy, on the same instances\n\n| env | tiny | tiny after RL |\n|---|---|---|")
-    for name, folder in made.items():
-        print(f"| {name} | {success(folder, 'before', 'greedy')} | {success(folder, 'after', 'greedy')} |")
+    print("\nGreedy, on the same instances\n\n| env | tiny | tiny after RL | gain |\n|---|---|---|---|")
+    for name, folder in sorted(made.items()):
+        cells = [success(folder, when, "greedy") for when in ("before", "after")]
+        print(f"| {name} | {' | '.join(cells)} | {gain(folder, 'greedy')} |")
 
 
 if __name__ == "__main__":
