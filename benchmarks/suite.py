@@ -4,7 +4,7 @@ python -m benchmarks.suite                        # one run after the other: an 
 python -m benchmarks.suite --tasks hanoi rubik    # some of them
 python -m benchmarks.suite --jobs 2               # two side by side, one thread each
 
-Each task's row is a run of five minutes on two cores at most: the default one, ``python -m ragen_lite.train env=NAME``,
+Each task's row is a run of about five minutes on two cores, or less: the default one, ``python -m ragen_lite.train env=NAME``,
 where the task has one turn, half of its steps where it has several. Finished runs in --folder are kept.
 """
 

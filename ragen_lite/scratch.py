@@ -1,8 +1,8 @@
 """A model from nothing: the tokenizer, chat template and random weights of the embedded default model.
 
 The architecture is Qwen3's, so it goes through the same code as its large relatives. Every word, digit, position and
-symbol that our tasks write is one token, with or without the blank before it, and every sentence of their rules too;
-any other text falls back to bytes.
+symbol that our tasks write often is one token, with or without the blank before it, and every sentence of their rules
+too; any other text falls back to bytes.
 """
 
 from __future__ import annotations
