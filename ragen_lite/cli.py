@@ -7,6 +7,7 @@ bare (``env=sokoban boxes=2``).
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +51,7 @@ def options_of(group: str) -> list[str]:
 def choices(group: str) -> list[str]:
     """What can be written behind ``GROUP=``."""
     tasks = {*ours(), *installed()} if group == "env" else set()
-    return sorted({*options_of(group), *tasks} - {"custom"})
+    return sorted({*options_of(group), *tasks})
 
 
 def groups() -> list[str]:
@@ -88,8 +89,8 @@ def task_options(arguments: list[str]) -> tuple[str, ...]:
     name = next((a.partition("=")[2] for a in arguments if a.startswith("env=")), "sokoban")
     name = next((a.partition("=")[2] for a in arguments if a.startswith("env.id=")), name)
     if name in options_of("env"):
-        text = (CONFIGS / "env" / f"{name}.yaml").read_text()
-        name = next((line.partition("id:")[2].strip() for line in text.splitlines() if line.startswith("id:")), name)
+        lines = [line.strip() for line in (CONFIGS / "env" / f"{name}.yaml").read_text().splitlines()]
+        name = next((line.removeprefix("id:").strip() for line in lines if line.startswith("id:")), name)
     try:
         return tuple(task_parameters(find(name.strip("'"))))
     except Exception:  # whatever is wrong with the environment is told where it is made
@@ -147,16 +148,22 @@ def rewrite(argument: str) -> list[str]:
 
 
 def environment(value: str) -> list[str]:
-    """``env=VALUE`` for tasks without a file in configs/env; several, for a sweep, between commas. Raises "
-    "ConfigError."""
-    try:
-        ids = [find(choice, choices("env")) for choice in value.split(",")]
-    except UnknownEnv as error:
-        raise ConfigError(f"env={error}") from error
-    except ImportError as error:
-        raise ConfigError(f"env={value}: its package cannot be imported: {error}") from error
-    quoted = ",".join(f"'{env_id}'" for env_id in ids)
-    return ["env=custom", f"env.id={quoted}"]
+    """``env=VALUE`` where tasks without a file in configs/env are among its choices, which stand between commas: such a
+    task joins Hydra's group by its id. Raises ConfigError."""
+    from hydra.core.config_store import ConfigStore
+
+    names = []
+    for choice in value.split(","):
+        name = re.sub(r"\W+", "_", choice)
+        if choice not in options_of("env"):
+            try:
+                ConfigStore.instance().store(group="env", name=name, node={"id": find(choice, choices("env"))})
+            except UnknownEnv as error:
+                raise ConfigError(f"env={error}") from error
+            except ImportError as error:
+                raise ConfigError(f"env={value}: its package cannot be imported: {error}") from error
+        names.append(name)
+    return [f"env={','.join(names)}"]
 
 
 def compose(arguments: list[str]) -> Config:

@@ -30,6 +30,12 @@ def test_groups_and_values_compose() -> None:
     assert (config.train.steps, config.seed, config.model.path) == (7, 4, "tiny")
 
 
+def test_a_file_of_a_task_may_set_more_than_its_id() -> None:
+    assert not compose(["env=bandit", "steady=0.2"]).algo.normalize and compose(["env=hanoi"]).algo.normalize
+    assert compose(["env=bandit", "algo.normalize=true"]).algo.normalize
+    assert rewrite("env=knights_knaves_curriculum,my:My-v0") == ["env=knights_knaves_curriculum,my_My_v0"]
+
+
 def test_models_by_path_and_envs_by_id() -> None:
     assert compose(["model=Qwen/Qwen2.5-0.5B-Instruct"]).model.path == "Qwen/Qwen2.5-0.5B-Instruct"
     assert compose(["model=/some/where"]).sample.max_tokens == 256

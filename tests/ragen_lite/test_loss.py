@@ -50,6 +50,18 @@ def test_grpo() -> None:
     assert divided[0] == pytest.approx([1, 1], abs=1e-6) and divided[1] == pytest.approx([-1], abs=1e-6)
 
 
+def test_dividing_by_the_spread_favours_a_sure_payment() -> None:
+    """Two arms, four members each: 0.1 for sure, or 1 with a chance of 1/4, which is the better one by 0.15."""
+    credit = {True: 0.0, False: 0.0}  # expected advantage of a risky pull
+    for won in range(5):
+        chance = math.comb(4, won) * 0.25**won * 0.75 ** (4 - won)
+        group = Group(tuple(trajectory([r]) for r in [1.0] * won + [0.0] * (4 - won) + [0.1] * 4))
+        for divide in credit:
+            credit[divide] += chance * sum(a for (a,) in per_turn(group, "grpo", divide)[:4]) / 4
+    assert credit[False] == pytest.approx(0.15 / 2)  # against the mean of both arms
+    assert credit[True] == pytest.approx(-0.0694, abs=1e-4)
+
+
 def test_rloo_is_grpo_over_the_others() -> None:
     assert per_turn(GROUP, "rloo", divide=False) == [[3, 3], [-3], [0, 0]]  # 3 - mean(-1, 1), -1 - mean(3, 1), 1 - 1
 
