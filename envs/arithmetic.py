@@ -82,7 +82,7 @@ class Arithmetic(TextTask[str]):
             raise ValueError(f"digits={digits}: operands have 1 to 12 digits")
         if not operators or len(set(operators)) != len(operators) or not set(operators) <= set("+-*"):
             raise ValueError(f"operators={operators!r}: give some of +-*, each once")
-        if reward not in REWARDS:
+        if reward not in list(REWARDS):
             raise ValueError(f"unknown reward {reward!r}: choose one of {', '.join(REWARDS)}")
         self.digits, self.operators, self.render_mode = digits, operators, render_mode
         self.no_number, self.wrong, self.right = REWARDS[reward]

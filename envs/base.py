@@ -157,6 +157,9 @@ class Game(TextTask[int]):
 
         Raises ValueError.
         """
+        for given in (max_turns, max_actions_per_turn, max_actions):
+            if given is not None and type(given) is not int:
+                raise ValueError(f"a budget of {given!r} turns or actions: a whole number is needed")
         if max_actions is None:
             max_actions = max_turns * max_actions_per_turn
         if min(max_turns, max_actions_per_turn, max_actions) < 1 or max_turns * max_actions_per_turn < max_actions:

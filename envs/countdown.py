@@ -36,7 +36,9 @@ class Countdown(TextTask[str]):
         smallest, largest: numbers are drawn evenly from this range.
         min_target, max_target: the range of the target, which is a whole number.
         operators: which of ``+-*/`` may be used.
-        reward: ``tinyzero`` (0 unreadable, 0.1 wrong, 1 right), ``mini_r1`` (0, 1, 2) or ``strict`` (0, 0, 1).
+        reward: ``tinyzero`` (0 unreadable, 0.1 wrong, 1 right), ``mini_r1`` (0, 1, 2) or ``strict`` (0, 0, 1). What is
+            readable is Dialogue's rule, not theirs: a thought and an answer that is not empty, with or without a line
+            break between (TinyZero itself reads an answer without a thought too: ``env.protocol=answer``).
         language: of the rules and the instance, ``en`` or ``zh``.
 
     Every instance is built from a solution. ``info``: success; value (the answer's, as text, or None); why (what is
@@ -70,7 +72,7 @@ class Countdown(TextTask[str]):
         if not operators or len(set(operators)) != len(operators) or not set(operators) <= set(OPERATORS):
             raise ValueError(f"operators={operators!r}: give some of {OPERATORS}, each once")
         for name, value, allowed in (("reward", reward, REWARDS), ("language", language, RULES)):
-            if value not in allowed:
+            if value not in list(allowed):
                 raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(allowed)}")
         self.min_numbers, self.max_numbers, self.smallest, self.largest = min_numbers, max_numbers, smallest, largest
         self.min_target, self.max_target, self.render_mode = min_target, max_target, render_mode

@@ -224,7 +224,8 @@ CORNERS = ((0, 0), (0, 4), (4, 0), (4, 3))
 class Taxi(Described):
     """Fetch a passenger and bring them to their destination (Gymnasium's Taxi-v4).
 
-    An instance is a start: taxi, passenger and destination. A pick-up or drop-off in the wrong place costs 1.
+    An instance is a start: taxi, passenger and destination. A pick-up where nobody waits, and a drop-off with nobody
+    aboard or away from the places, cost 1; at another place than the destination the passenger gets off.
     """
 
     action_names = ("South", "North", "East", "West", "Pickup", "Dropoff")
@@ -246,8 +247,8 @@ class Taxi(Described):
             "You drive a taxi in a city of 5x5 squares: fetch the passenger and bring them to the destination.\n"
             f"Positions are (row,column), counted from (0,0) at the top left. The places are {places}. "
             "Walls stand on both sides between columns 1 and 2 in rows 0 and 1, between columns 0 and 1 and between "
-            "columns 2 and 3 in rows 3 and 4.\nSouth, North, East and West drive one square; Pickup and Dropoff in the "
-            "wrong place cost 1."
+            "columns 2 and 3 in rows 3 and 4.\nSouth, North, East and West drive one square; Pickup where nobody "
+            "waits, and Dropoff with nobody aboard or away from the places, cost 1."
         )
 
     def describe(self, state: int) -> str:  # type: ignore[override]

@@ -34,6 +34,7 @@ def _between(reply: str, tag: str) -> tuple[str, str, str]:
 def read_think_answer(reply: str) -> str:
     """The answer of ``<think>…</think><answer>…</answer>`` with nothing but white space around the two."""
     before, _, rest = _between(reply, "think")
+    _between(reply, "answer")  # none in the thought either
     between, answer, after = _between(rest, "answer")
     if before.strip() or between.strip() or after.strip():
         raise Unreadable("no text is allowed outside the tags")

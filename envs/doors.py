@@ -8,6 +8,7 @@ here each environment has a state of its own, put in place for the time of a cal
 from __future__ import annotations
 
 import importlib
+import json
 import random
 import re
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import gymnasium as gym
 import numpy as np
 
 from ragen_lite.envs.base import AnyText, TextTask, wanted_split
+from ragen_lite.envs.worker import worker
 
 
 def package(name: str, install: str) -> Any:
@@ -79,6 +81,8 @@ class ReasoningGym(Door):
     Args:
         task: the generator's name. options: of the generator, by name.
         solved: the score from which an answer counts as success.
+        seconds: how long scoring may take; some verifiers evaluate powers of any size, and an answer that is not
+            scored by then is wrong.
 
     Reward is the score, 0 to 1. ``info``: success; score.
     """
@@ -88,6 +92,7 @@ class ReasoningGym(Door):
         task: str = "chain_sum",
         options: dict[str, Any] | None = None,
         solved: float = 1.0,
+        seconds: float = 10.0,
         render_mode: str | None = None,
     ) -> None:
         self._open(1, render_mode)
@@ -97,7 +102,13 @@ class ReasoningGym(Door):
             raise ValueError(f"unknown task {task!r}: reasoning-gym has {', '.join(sorted(known))}")
         if not 0 < solved <= 1:
             raise ValueError(f"solved={solved}: a score above 0 and up to 1")
-        self.task, self.options, self.solved = task, dict(options or {}), solved
+        if seconds <= 0:
+            raise ValueError(f"seconds={seconds}: it must be above 0")
+        self.task, self.options, self.solved, self.seconds = task, dict(options or {}), solved, seconds
+        try:
+            json.dumps(self.options)
+        except TypeError as error:
+            raise ValueError(f"options={options}: numbers, texts, lists and such only ({error})") from error
         with self.own_randomness(0):
             suite.create_dataset(task, seed=0, size=1, **self.options)  # whatever is wrong with the options is said now
 
@@ -105,27 +116,31 @@ class ReasoningGym(Door):
     def instructions(self) -> str:
         return "Answer the question in the form it asks for."
 
-    def _instance(self) -> tuple[Any, dict[str, Any]]:
+    def _instance(self) -> tuple[int, dict[str, Any]]:
         seed = int(self.np_random.integers(2**31))
-        suite = importlib.import_module("reasoning_gym")
         with self.own_randomness(seed):
-            data = suite.create_dataset(self.task, seed=seed, size=1, **self.options)
-            return data, data[0]
+            return seed, question_of(self.task, self.options, seed)[1]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Draw a question of ``options["split"]`` (``train`` where it is left out)."""
         super().reset(seed=seed)
-        self._data, self.entry = self.draw(wanted_split(options), self._instance, lambda made: str(made[1]["question"]))
+        self._seed, self.entry = self.draw(wanted_split(options), self._instance, lambda made: str(made[1]["question"]))
         self._text = str(self.entry["question"])
         return self._text, {"success": False, "score": None}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Score an answer; every answer ends the episode."""
         try:
-            score = float(self._data.score_answer(action, self.entry))
-        except Exception:  # some verifiers raise on text they do not expect; such an answer is wrong
+            entry = json.loads(json.dumps(self.entry))
+        except TypeError:  # some hold more than JSON does; those that do are made of their seed alone
+            entry = None
+        question = [self.task, self.options, self._seed, self._text, entry, action]
+        try:
+            score = worker("ragen_lite.envs.doors:score", None).ask(question, self.seconds)
+        except TimeoutError:
             score = 0.0
-        score = min(max(score, 0.0), 1.0)
+        if score is None:
+            raise RuntimeError(f"reasoning-gym's {self.task} asks something else in another process, of the same seed")
         return self._text, score, True, False, {"success": score >= self.solved, "score": score}
 
     def solve(self) -> list[str] | None:
@@ -133,19 +148,34 @@ class ReasoningGym(Door):
         answer = self.entry["answer"]
         return None if answer is None else [str(answer)]
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Some generators hold what cannot be pickled; the question can be made again from its own seed.
-        state = dict(self.__dict__)
-        if data := state.pop("_data", None):
-            state["_seed"] = data.seed
-        return state
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        seed = state.pop("_seed", None)
-        self.__dict__.update(state)
-        if seed is not None:
-            suite = importlib.import_module("reasoning_gym")
-            self._data = suite.create_dataset(self.task, seed=seed, size=1, **self.options)
+def question_of(task: str, options: dict[str, Any], seed: int) -> tuple[Any, dict[str, Any]]:
+    """A generator with the only question that it makes of a seed."""
+    data = importlib.import_module("reasoning_gym").create_dataset(task, seed=seed, size=1, **options)
+    return data, data[0]
+
+
+def score(question: list[Any] | None) -> float | None:
+    """The score of an answer, for the worker: of (task, options, seed, question, its entry as JSON, answer).
+
+    Some generators go through sets of texts, whose order is each process's own, so that the seed makes another question
+    here: then the entry is taken as it was sent. None where there is neither.
+    """
+    if question is None:
+        importlib.import_module("reasoning_gym")
+        return None
+    task, options, seed, text, sent, answer = question
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    data, entry = question_of(task, options, seed)
+    if str(entry["question"]) != text:
+        if sent is None:
+            return None
+        entry = sent
+    try:
+        return min(max(float(data.score_answer(answer, entry)), 0.0), 1.0)
+    except Exception:  # some verifiers raise on text they do not expect; such an answer is wrong
+        return 0.0
 
 
 class TextArena(Door):

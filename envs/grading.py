@@ -1,32 +1,38 @@
-"""Whether two answers are the same in mathematics: plain numbers at once, all else by math-verify.
+"""Whether two answers are the same in mathematics: plain numbers at once, else by math-verify in a process of its own.
 
-math-verify works on text that a model wrote, and a text can keep it busy for ever; so it runs in a process of its own,
-which is ended and made anew where an answer takes longer than its time limit. The process gets and gives lines of JSON.
+What math-verify finds in a text may be one of many guesses, so texts that say more than the gold does are wrong.
 """
 
 from __future__ import annotations
 
-import atexit
 import importlib.util
-import json
-import os
 import re
-import selectors
-import subprocess
-import sys
-import threading
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
+
+from ragen_lite.envs.worker import worker
 
 LONGEST = 1_000  # characters of an answer; a longer one is wrong
 SECONDS = 5.0
 _NUMBER = re.compile(r"([+-]?)\$?([0-9]{1,60}|[0-9]{1,3}(?:,[0-9]{3}){1,19})(?:\.([0-9]{1,60}))?(?:/([0-9]{1,60}))?\.?")
 
-
-_LETTER_IS = re.compile(r"^\s*\$?\s*[A-Za-z]\s*=")  # x = 3 names one number
-# A gold that is one number is not met by two, whichever of them math-verify would look at.
-_HEDGE = re.compile(r"\\(cup|cap|lor|land|vee|wedge|text|mbox|pm|mp|in|approx|neq?|le|ge)\b|[=,;:∪∩∨∧±]|\b(or|and)\b")
+_LETTER_IS = re.compile(r"(?:(?<![^\s,;$])|\A)(?:[A-Za-z](?:\([a-z]\))?|\\[a-z]+)\s*=(?!=)")  # x = 3 names one number
+_GROUPS = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\,|\\ )(?=\d{3}(?!\d))")  # LaTeX's thousands: 1{,}200
+_UNIT = re.compile(
+    r"\s*(?:\\[,;: ])?\s*\\(?:text|mbox|mathrm|textrm)\{(?![^{}]*\b(?:or|and|not)\b)[^{}0-9\\]*\}(?:\^\{?[23]\}?)?\s*$"
+)
+# Signs by which a text says more than one thing: an answer with one that its gold lacks hedges.
+_RELATIONS = re.compile(
+    r"\\(?:lor|land|vee|wedge|mid|vert|to|iff|neg|lnot|not|implies|gets|mapsto|[A-Za-z]*arrow)(?![A-Za-z])"
+    r"|\\\\|[=&|→⇒⇔¬∨∧]"
+)
+# Where the gold is one number, these do too: sets, bounds, lists, words between numbers, numbers side by side.
+_LISTS = re.compile(
+    r"\\(?:cup|cap|pm|mp|in|ni|approx|neq?|leq?|geq?|lt|gt|sim|equiv|text|mbox)(?![A-Za-z])|[<>≤≥≠≈∪∩±,;:]"
+    r"|\b(?:or|and|not)\b|\d\s*[A-Za-z]{2,}.*\d|\d\s+\d",
+    re.DOTALL,
+)
 
 
 def number(text: str) -> Fraction | None:
@@ -58,14 +64,21 @@ def grade(answer: str, gold: str, seconds: float = SECONDS) -> bool | None:
         return False
     if answer == gold:
         return True
-    mine, wanted = number(answer), number(gold)
-    if mine is not None and wanted is not None:
-        return mine == wanted
-    if wanted is not None and _HEDGE.search(_LETTER_IS.sub("", answer)):
+    if (wanted := number(gold)) is not None:
+        answer = _UNIT.sub("", _GROUPS.sub(",", answer))
+        if (mine := number(answer)) is not None:
+            return mine == wanted
+        if _LISTS.search(answer) or len(_LETTER_IS.findall(answer)) > 1:
+            return False
+    if {*_RELATIONS.findall(_LETTER_IS.sub(" ", answer))} - {*_RELATIONS.findall(gold)}:
         return False
     if not available():
         return False
-    return _grader().ask(answer, gold, seconds)
+    try:
+        verdict: bool | None = worker("ragen_lite.envs.grading:judge", ["1", "1"]).ask([answer, gold], seconds)
+    except TimeoutError:
+        return False
+    return verdict
 
 
 @lru_cache(maxsize=1)
@@ -74,83 +87,9 @@ def available() -> bool:
     return importlib.util.find_spec("math_verify") is not None
 
 
-@lru_cache(maxsize=1)
-def _grader_of(process: int) -> Grader:
-    return Grader()
-
-
-def _grader() -> Grader:
-    return _grader_of(os.getpid())  # a forked process must not share its parent's pipes
-
-
-class Grader:
-    """math-verify in a process of its own."""
-
-    START = 60.0  # seconds for the process itself to start
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
-        atexit.register(self.close)
-
-    def ask(self, answer: str, gold: str, seconds: float) -> bool | None:
-        """As ``grade``, by math-verify alone. Raises OSError where its process cannot be started."""
-        with self._lock:
-            if self._process is None or self._process.poll() is not None:
-                try:
-                    self._start()
-                except OSError as error:  # TimeoutError is one
-                    self.close()
-                    raise OSError(f"the process that grades answers cannot be started: {error!r}") from error
-            try:
-                return self._answer({"answer": answer, "gold": gold}, seconds)
-            except OSError:  # it took too long, or took the process with it
-                self.close()
-                return False
-
-    def _start(self) -> None:
-        code = "from ragen_lite.envs.grading import serve; serve()"
-        paths = os.pathsep.join(path for path in sys.path if path)
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | {"PYTHONPATH": paths},
-        )
-        self._answer({"answer": "1", "gold": "1"}, self.START)
-
-    def _answer(self, question: dict[str, str], seconds: float) -> bool | None:
-        process = self._process
-        assert process and process.stdin and process.stdout
-        process.stdin.write(json.dumps(question).encode() + b"\n")
-        process.stdin.flush()
-        with selectors.DefaultSelector() as selector:
-            selector.register(process.stdout, selectors.EVENT_READ)
-            if not selector.select(seconds):
-                raise TimeoutError
-        line = process.stdout.readline()
-        if not line:
-            raise OSError("the grader's process ended")
-        result: bool | None = json.loads(line)
-        return result
-
-    def close(self) -> None:
-        """End the process; the next question makes a new one."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
-
-
-def serve() -> None:
-    """What the grader's process does: a line of JSON in, a line out, until there are no more."""
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever the library prints must not be taken for an answer
-    for line in sys.stdin:
-        question = json.loads(line)
-        out.write(json.dumps(verify(question["answer"], question["gold"])) + "\n")
-        out.flush()
+def judge(question: list[str]) -> bool | None:
+    """``verify`` of an answer and a gold, for the worker."""
+    return verify(*question)
 
 
 def verify(answer: str, gold: str) -> bool | None:

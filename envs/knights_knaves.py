@@ -35,6 +35,8 @@ class KnightsKnaves(TextTask[str]):
         min_people, max_people: 2 to 8.
         depth, width: how deep statements nest, and how many parts ``and`` and ``or`` may have.
         reward: ``logic_rl`` (3 right, -0.5 wrong, -1 not every person named, -3 unreadable) or ``strict`` (1 or 0).
+            What is readable is Dialogue's rule, which is Logic-RL's and asks for more: nothing outside the tags, and an
+            answer that is not empty.
         perturb: null, or what is changed about a puzzle, for evaluation: ``statement`` (one is
             replaced), ``leaf`` (one leaf of one is changed), either so that the solution is another one; ``names``
             (uncommon ones), ``roles`` (another pair of words), ``flipped`` (knights lie), ``order`` (of speaking).
@@ -60,7 +62,7 @@ class KnightsKnaves(TextTask[str]):
         if not 2 <= depth <= 5 or not 2 <= width <= 5:
             # With bare claims about one person each, whoever lies could as well be honest: no solution is the only one.
             raise ValueError(f"depth={depth}, width={width}: both are 2 to 5")
-        if reward not in REWARDS:
+        if reward not in list(REWARDS):
             raise ValueError(f"unknown reward {reward!r}: choose one of {', '.join(REWARDS)}")
         if perturb is not None and perturb not in PERTURBATIONS:
             raise ValueError(f"unknown perturb {perturb!r}: choose one of {', '.join(PERTURBATIONS)}, or null")

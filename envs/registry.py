@@ -91,7 +91,7 @@ def find(name: str, others: Iterable[str] = ()) -> str:
         entry = offered[name]
         importlib.import_module(entry.module)
         for env_id, spec in gym.registry.items():
-            if spec.entry_point == entry.value:
+            if spec.entry_point == entry.value or spec.entry_point is entry.load():
                 return f"{entry.module}:{env_id}"
         raise UnknownEnv(
             f"the installed package offers {name} as {entry.value}, but {entry.module} registers no such entry "

@@ -35,10 +35,11 @@ class Attempt:
     @cached_property
     def correct(self) -> bool | None:
         """Whether the answer equals any of the golds; None where none of them can be read."""
-        if self.answer is None:
-            return False
-        found = [self.grade(self.answer, gold) for gold in self.golds]
-        return True if True in found else None if all(one is None for one in found) else False
+        answer = "0" if self.answer is None else self.answer  # without one: can the golds be read?
+        found = [self.grade(answer, gold) for gold in self.golds]
+        if all(verdict is None for verdict in found):
+            return None
+        return self.answer is not None and True in found
 
 
 def between(text: str, start: str, end: str) -> str:
@@ -63,20 +64,23 @@ def simplerl(attempt: Attempt) -> float | None:
 
 # ---- format ----
 
-_R1 = re.compile(r"^<think>\n.*?\n</think>\n<answer>\n.*?\n</answer>$", re.DOTALL | re.MULTILINE)
-_STRICT = re.compile(r"^<reasoning>\n.*?\n</reasoning>\n<answer>\n.*?\n</answer>\n$", re.DOTALL)
-_SOFT = re.compile(r"<reasoning>.*?</reasoning>\s*<answer>.*?</answer>", re.DOTALL)
+# How a reply begins, the seam between its halves, and how the second one ends. As one expression with .*? between them
+# they would take quadratic time over tags repeated on purpose.
+_R1 = "<think>\n", re.compile(r"\n</think>\n<answer>\n"), re.compile(r"\n</answer>$", re.MULTILINE)
+_STRICT = "<reasoning>\n", re.compile(r"\n</reasoning>\n<answer>\n"), re.compile(r"\n</answer>\n$")
+_SOFT = "<reasoning>", re.compile(r"</reasoning>\s*<answer>"), re.compile(r"</answer>")
 _STEP = re.compile(r"(Step \d+:|^\d+\.|\n-|\n\*|First,|Second,|Next,|Finally,)")
 
 
-def _begins(form: re.Pattern[str], reply: str) -> bool:
-    # The expressions take quadratic time over tags repeated on purpose; no honest reply is that long.
-    return len(reply) <= 20_000 and form.match(reply) is not None
+def _follows(form: tuple[str, re.Pattern[str], re.Pattern[str]], reply: str) -> bool:
+    start, seam, end = form
+    found = seam.search(reply, len(start)) if reply.startswith(start) else None
+    return found is not None and end.search(reply, found.end()) is not None
 
 
 def think_format(attempt: Attempt) -> float:
     """1 for ``<think>``, thoughts, ``</think>``, ``<answer>``, answer, ``</answer>``, each on lines of their own."""
-    return float(_begins(_R1, attempt.reply))
+    return float(_follows(_R1, attempt.reply))
 
 
 def tag_count(attempt: Attempt) -> float:
@@ -162,12 +166,12 @@ def gsm8k_integer(attempt: Attempt) -> float:
 
 def gsm8k_strict_format(attempt: Attempt) -> float:
     """0.5 for ``<reasoning>`` and ``<answer>`` on lines of their own, a line break at the end, and nothing else."""
-    return 0.5 * _begins(_STRICT, attempt.reply)
+    return 0.5 * _follows(_STRICT, attempt.reply)
 
 
 def gsm8k_soft_format(attempt: Attempt) -> float:
     """0.5 for ``<reasoning>`` and then ``<answer>`` at the beginning, lines as they may be."""
-    return 0.5 * _begins(_SOFT, attempt.reply)
+    return 0.5 * _follows(_SOFT, attempt.reply)
 
 
 def gsm8k_xml_count(attempt: Attempt) -> float:

@@ -81,8 +81,11 @@ class Sokoban(Game):
 
     @property
     def instructions(self) -> str:
+        height, width = self.height, self.width
+        if (board := self._table_board) is not None:  # rooms of a file have sizes of their own
+            height, width = len(board.walls) // board.width, board.width
         return (
-            f"You play Sokoban in a room of {self.height}x{self.width} squares: push every box X onto a target O.\n"
+            f"You play Sokoban in a room of {height}x{width} squares: push every box X onto a target O.\n"
             "Symbols: # wall, _ floor, O target, X box, √ box on target, P you, S you on a target. "
             "Positions are (row,column), counted from (0,0) at the top left.\n"
             "Up, Down, Left and Right move you one square; moving into a box pushes it if the square behind it is free."

@@ -42,7 +42,8 @@ def test_think_answer_reads(reply: str) -> None:
     "reply",
     ["Up", "<answer>Up</answer>", "<think>a</think>Up", "<answer>Up</answer><think></think>", "x<think></think><answer>U</answer>",
      "<think></think>x<answer>U</answer>", "<think></think><answer>U</answer>x", "<think><think></think><answer>U</answer>",
-     "<think></think><answer>U</answer><answer>D</answer>", "<think></think><answer>U", "</think><think><answer>U</answer>"],
+     "<think></think><answer>U</answer><answer>D</answer>", "<think></think><answer>U", "</think><think><answer>U</answer>",
+     "<think>in <answer>D</answer></think><answer>U</answer>", "<think></answer></think><answer>U</answer>"],
 )  # fmt: skip
 def test_think_answer_refuses(reply: str) -> None:
     with pytest.raises(Unreadable):

@@ -51,6 +51,17 @@ def test_options_of_a_generator() -> None:
         ReasoningGym("x")
 
 
+def test_an_answer_that_the_verifier_cannot_finish_is_wrong() -> None:
+    pytest.importorskip("reasoning_gym")
+    env = Dialogue(ReasoningGym("countdown", seconds=2.0))
+    env.reset(seed=0)
+    power = "**".join(map(str, env.unwrapped.entry["metadata"]["numbers"]))  # it evaluates powers
+    _, reward, terminated, _, info = env.step(env.write("", [power]))
+    assert (reward, terminated, info["success"]) == (0.0, True, False)
+    env.reset(seed=0)
+    assert env.step(env.write("", env.unwrapped.solve()))[1] == 1.0  # a new process judges
+
+
 def test_a_game_of_textarena_to_its_end() -> None:
     pytest.importorskip("textarena")
     env = Dialogue(TextArena())

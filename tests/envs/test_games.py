@@ -251,6 +251,9 @@ def test_a_guess_that_is_none_costs_its_turn() -> None:
         (lambda: CliffWalking(max_turns=1), "contradict"),
         (lambda: CliffWalking(max_turns=0), "above 0"),
         (lambda: FrozenLake(max_actions_per_turn=0), "above 0"),
+        (lambda: FrozenLake(max_turns=2.5, max_actions=10), "2.5 turns or actions: a whole number"),  # type: ignore[arg-type]
+        (lambda: Hanoi(max_turns="3"), "'3' turns or actions: a whole number"),  # type: ignore[arg-type]
+        (lambda: Hanoi(max_actions_per_turn=True), "True turns or actions: a whole number"),
     ],
 )
 def test_options_that_cannot_work_are_refused(make: object, message: str) -> None:

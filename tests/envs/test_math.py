@@ -40,6 +40,8 @@ DEMO = "<reasoning>\n2 and 2\n</reasoning>\n<answer>\n4\n</answer>\n"
         # open-r1
         ("format", "<think>\nsome\n</think>\n<answer>\n4\n</answer>", 1.0),
         ("format", "<think>some</think><answer>4</answer>", 0.0),
+        ("format", "<think>\n" + "a " * 50_000 + "\n</think>\n<answer>\n4\n</answer>", 1.0),
+        ("format", "<think>\nsome\n</think>\n<answer>\n4\n</answer> more", 0.0),
         ("format", "<answer>\n4\n</answer>\n<think>\nsome\n</think>", 0.0),
         ("tag_count", "<think>\nsome\n</think>\n<answer>\n4\n</answer>", 1.0),
         ("tag_count", "<think>\nsome\n</think>\n4", 0.5),
@@ -58,6 +60,7 @@ DEMO = "<reasoning>\n2 and 2\n</reasoning>\n<answer>\n4\n</answer>\n"
         ("gsm8k_integer", "<answer>٤</answer>", 0.0),
         ("gsm8k_strict_format", DEMO, 0.5),
         ("gsm8k_strict_format", DEMO + "and more", 0.0),
+        ("gsm8k_strict_format", "<reasoning>\n</reasoning>\n<answer>\n4\n</answer>\n", 0.0),  # no line for a thought
         ("gsm8k_soft_format", "<reasoning>a\nb</reasoning> <answer>4</answer> more", 0.5),
         ("gsm8k_xml_count", DEMO, 0.5),
         ("gsm8k_xml_count", DEMO + "xx", 0.5 - 0.004),
@@ -65,6 +68,12 @@ DEMO = "<reasoning>\n2 and 2\n</reasoning>\n<answer>\n4\n</answer>\n"
 )
 def test_format_rewards(name: str, reply: str, value: float) -> None:
     assert REWARDS[name](attempt(reply)) == pytest.approx(value)
+
+
+def test_a_gold_that_cannot_be_read_has_no_accuracy_even_without_an_answer() -> None:
+    assert REWARDS["accuracy"](attempt("4", gold="", answer=None)) is None
+    assert REWARDS["accuracy"](attempt("4", gold="0", answer=None)) == 0.0
+    assert REWARDS["accuracy"](attempt("4", gold="0", answer="")) == 0.0
 
 
 def test_rewards_of_length() -> None:
@@ -125,8 +134,29 @@ def test_math_verify_grades_the_rest() -> None:
         grading.grade("\\frac{1}{2}", "0.5") and grading.grade("2\\sqrt{2}", "\\sqrt{8}") and grading.grade("x=3", "3")
     )
     assert grading.grade("(2,1)", "(1,2)") is False and grading.grade("\\frac{1}{3}", "0.5") is False
-    for hedge in ("41\\cup 42", "1\\cap 42", "41\\lor 42", "43=42", "41 or 42", "41, 42", "42\\pm 1"):
-        assert grading.grade(hedge, "42") is False
+    hedges = (
+        *(r"41\cup 42", r"1\cap 42", r"41\lor 42", "43=42", "41 or 42", "41, 42", r"42\pm 1", "1 & 42", "1 | 42"),
+        *(r"1 \mid 42", r"1 \\ 42", r"1 \to 42", r"1 \Rightarrow 42", r"1 \iff 42", "< 42", r"\neg 42", "41 42"),
+        *("either 41 or 42", "41 maybe 42", r"41\text{ or }42", "a=41, b=42", r"x=41 y=42"),
+    )
+    assert [hedge for hedge in hedges if grading.grade(hedge, "42") is not False] == []
+    roots = (r"\sqrt{2}=\sqrt{3}", r"\sqrt{2} & \sqrt{3}", r"\sqrt{2}, \sqrt{3}", r"x=\sqrt{2}, x=\sqrt{3}")
+    assert [hedge for hedge in roots if grading.grade(hedge, r"\sqrt{3}") is not False] == []
+
+
+def test_ways_of_writing_the_same() -> None:
+    pytest.importorskip("math_verify")
+    same = (
+        *((r"12\text{ cm}", "12"), (r"12\,\text{cm}", "12"), (r"12\ \mathrm{cm}", "12"), (r"12\text{ cm}^2", "12")),
+        *(("12 cm", "12"), (r"1{,}200", "1200"), (r"10,\!000", "10000"), (r"1\,200", "1200"), (r"\theta=4", "4")),
+        *(("$x = 4$", "4"), (r"2\cdot 2", "4"), (r"\sqrt{16}", "4"), ("x=1, x=2", "1,2"), (r"x\in(1,2)", "(1,2)")),
+        *((r"x = 1 \text{ or } x = 2", "1,2"), ("f(x)=x^2", "x^2"), ("y=2x+1", "y=2x+1"), ("|x|", "|x|")),
+    )
+    assert [pair for pair in same if grading.grade(*pair) is not True] == []
+
+
+def test_any_of_several_golds() -> None:
+    pytest.importorskip("math_verify")
     env = Math(template="qwen_boxed")
     env.reset(seed=0)
     env._source = ("a file", None, "skip", None, None)

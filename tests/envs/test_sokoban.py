@@ -190,6 +190,8 @@ def test_boxoban_files(tmp_path: Path) -> None:
         split = split_of(level.content)
         shown = {env.reset(seed=s, options={"split": split})[0] for s in range(20)}
         assert env.load(level)[0] in shown
+        rows = level.content.split("\n")
+        assert f"a room of {len(rows)}x{len(rows[0])} squares" in env.instructions
     empty = next(s for s in SPLITS if s not in {split_of(level.content) for level in read_boxoban(str(path))})
     with pytest.raises(ValueError, match=f"no level in the {empty} split"):
         env.reset(seed=0, options={"split": empty})

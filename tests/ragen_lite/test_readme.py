@@ -33,6 +33,21 @@ def test_the_example_environment_runs(tmp_path: Path) -> None:
     assert "Guess a number." in result.stdout or "success" in result.stdout
 
 
+def test_the_line_of_an_entry_point_gives_it_a_short_name(tmp_path: Path) -> None:
+    code = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "class Guess" in block)
+    line = re.search(r'\[project.entry-points."ragen_lite.envs"\]\n(\w+) = "(.*)"', README)
+    assert line is not None
+    name, value = line.groups()
+    (tmp_path / "guess.py").write_text(code)
+    (tmp_path / "guess-1.dist-info").mkdir()
+    (tmp_path / "guess-1.dist-info" / "METADATA").write_text("Name: guess\nVersion: 1\n")
+    (tmp_path / "guess-1.dist-info" / "entry_points.txt").write_text(f"[ragen_lite.envs]\n{name} = {value}\n")
+    arguments = [sys.executable, "-m", "ragen_lite.evaluate", f"env={name}", "model=random", "eval.instances=2"]
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    result = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=110)
+    assert result.returncode == 0 and "guess:guess/Guess-v0" in result.stdout, result.stdout + result.stderr
+
+
 def test_the_tree_names_every_module() -> None:
     for path in [p for folder in ("envs", "agents", "ragen_lite") for p in (ROOT / folder).glob("*.py")]:
         assert path.name == "__init__.py" or path.name in README, path.name
