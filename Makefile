@@ -50,13 +50,13 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The embedded model from nothing: its tokenizer, what it learns from the teachers, its bad habits. An hour on two cores.
+# The embedded model from nothing: its tokenizer, what it learns from the teachers, its bad habits. An hour and more.
 tiny: setup
 	$(BIN)/python -m ragen_lite.scratch
 	$(BIN)/python -m ragen_lite.sft recipe=tiny run.dir=runs/tiny
 	$(BIN)/python -m ragen_lite.sft recipe=tiny_habits run.dir=runs/tiny \
 	  model.path=$$(ls -d runs/tiny/*-mix-sft-tiny/checkpoints/step-9000 | tail -1)
-	cp $$(ls -d runs/tiny/*-mix-sft-tiny_habits/checkpoints/step-500 | tail -1)/*.* ragen_lite/tiny/
+	cp $$(ls -d runs/tiny/*-mix-sft-tiny_habits/checkpoints/step-4500 | tail -1)/*.* ragen_lite/tiny/
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -29,8 +29,8 @@ def test_its_tokenizer_is_the_one_that_is_made_from_nothing() -> None:
     assert scratch.make_tokenizer().get_vocab() == scratch.load_tokenizer().get_vocab()
 
 
-# Not above chance: in knights_knaves it says one name for all, in bandit it answers mostly without looking.
-BEYOND = {"knights_knaves", "bandit"}
+# Not clearly above chance, which wins half of the time here: it answers mostly without looking at the names.
+BEYOND = {"bandit"}
 
 
 @pytest.mark.parametrize("name", sorted(set(ours()) - {*scratch.DOORS} - BEYOND))
