@@ -28,7 +28,7 @@ from ragen_lite.envs.registry import find, short_name
 from ragen_lite.evaluate import FIRST_SEED
 from ragen_lite.summary import bootstrap
 
-LONG = {"game_2048": 10}  # steps where a game takes longest
+LONG = {"game_2048": 20}  # steps where a game takes longest
 
 
 def run(name: str, folder: Path, threads: int) -> Path:

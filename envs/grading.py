@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"([+-]?)\$?([0-9]{1,60}|[0-9]{1,3}(?:,[0-9]{3}){1,19})(?:\
 _LETTER_IS = re.compile(r"(?:(?<![^\s,;$])|\A)(?:[A-Za-z](?:\([a-z]\))?|\\[a-z]+)\s*=(?!=)")  # x = 3 names one number
 _GROUPS = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\,|\\ )(?=\d{3}(?!\d))")  # LaTeX's thousands: 1{,}200
 _UNIT = re.compile(
-    r"\s*(?:\\[,;: ])?\s*\\(?:text|mbox|mathrm|textrm)\{(?![^{}]*\b(?:or|and|not)\b)[^{}0-9\\]*\}(?:\^\{?[23]\}?)?\s*$"
+    r"(?:\s|\\[,;: ])*\\(?:text|mbox|mathrm|textrm)\{(?![^{}]*\b(?:or|and|not)\b)[^{}0-9\\]*\}(?:\^\{?[23]\}?)?\s*$"
 )
 # Signs by which a text says more than one thing: an answer with one that its gold lacks hedges.
 _RELATIONS = re.compile(

@@ -155,6 +155,13 @@ def test_ways_of_writing_the_same() -> None:
     assert [pair for pair in same if grading.grade(*pair) is not True] == []
 
 
+@pytest.mark.timeout(20)
+def test_long_runs_of_the_same_sign_are_judged_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grading, "available", lambda: False)  # what comes before math-verify, by itself
+    for run in (" ", "\\ ", "1 ", "a", "1a", "\\a", "x=", "\\text{", "{,}", "\\,"):
+        assert grading.grade(f"1{run * (900 // len(run))}x", "42") is False
+
+
 def test_any_of_several_golds() -> None:
     pytest.importorskip("math_verify")
     env = Math(template="qwen_boxed")
