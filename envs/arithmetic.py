@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ragen_lite.envs.base import TextTask, text_space, wanted_split
+from ragen_lite.envs.base import TextTask, one_of, text_space, wanted_split
 
 # What an answer earns: (no whole number, wrong, right). An unreadable reply earns 0.
 REWARDS = {
@@ -82,8 +82,7 @@ class Arithmetic(TextTask[str]):
             raise ValueError(f"digits={digits}: operands have 1 to 12 digits")
         if not operators or len(set(operators)) != len(operators) or not set(operators) <= set("+-*"):
             raise ValueError(f"operators={operators!r}: give some of +-*, each once")
-        if reward not in list(REWARDS):
-            raise ValueError(f"unknown reward {reward!r}: choose one of {', '.join(REWARDS)}")
+        one_of("reward", reward, REWARDS)
         self.digits, self.operators, self.render_mode = digits, operators, render_mode
         self.no_number, self.wrong, self.right = REWARDS[reward]
         self.observation_space = text_space(60)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 import gymnasium as gym
@@ -48,14 +48,19 @@ def either(given: int | None, default: int) -> int:
     return default if given is None else given
 
 
+def one_of(name: str, value: object, allowed: Iterable[str]) -> None:
+    """Raise ValueError for a value of the option ``name`` that is none of those allowed."""
+    if value not in list(allowed):  # a list, since a dict of the command line has no hash
+        raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(allowed)}")
+
+
 def wanted_split(options: dict[str, Any] | None) -> str:
     """The split that ``reset(options=...)`` asks for; ``train`` where it asks for none.
 
     Raises ValueError for a name that is no split.
     """
     split = (options or {}).get("split", "train")
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
+    one_of("split", split, SPLITS)
     return str(split)
 
 

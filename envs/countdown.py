@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ragen_lite.envs.base import TextTask, text_space, wanted_split
+from ragen_lite.envs.base import TextTask, one_of, text_space, wanted_split
 from ragen_lite.envs.expression import LONGEST, OPERATORS, BadExpression, combine, evaluate, solve
 
 # What an answer earns: (readable but wrong, right). An unreadable reply earns 0.
@@ -71,9 +71,8 @@ class Countdown(TextTask[str]):
             )
         if not operators or len(set(operators)) != len(operators) or not set(operators) <= set(OPERATORS):
             raise ValueError(f"operators={operators!r}: give some of {OPERATORS}, each once")
-        for name, value, allowed in (("reward", reward, REWARDS), ("language", language, RULES)):
-            if value not in list(allowed):
-                raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(allowed)}")
+        one_of("reward", reward, REWARDS)
+        one_of("language", language, RULES)
         self.min_numbers, self.max_numbers, self.smallest, self.largest = min_numbers, max_numbers, smallest, largest
         self.min_target, self.max_target, self.render_mode = min_target, max_target, render_mode
         self.operators = "".join(o for o in OPERATORS if o in operators)

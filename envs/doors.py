@@ -33,6 +33,12 @@ def package(name: str, install: str) -> Any:
         random.setstate(before)  # some seed the process's generator when they are imported
 
 
+def seed_process(seed: int) -> None:
+    """Seed the random generators of the process, which the suites draw from."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
 class Door(TextTask[str]):
     """What the doors share: text in and out, over every character, and randomness of their own."""
 
@@ -54,8 +60,7 @@ class Door(TextTask[str]):
         """The process's generators in this environment's state, or seeded, for a call; then as they were."""
         before = random.getstate(), np.random.get_state()
         if seed is not None:
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
+            seed_process(seed)
         elif self._random is not None:
             random.setstate(self._random[0])
             np.random.set_state(self._random[1])
@@ -165,8 +170,7 @@ def score(question: list[Any] | None) -> float | None:
         importlib.import_module("reasoning_gym")
         return None
     task, options, seed, text, sent, answer = question
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
+    seed_process(seed)
     data, entry = question_of(task, options, seed)
     if str(entry["question"]) != text:
         if sent is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ragen_lite.envs.base import TextTask, split_of, text_space, wanted_split
+from ragen_lite.envs.base import TextTask, one_of, split_of, text_space, wanted_split
 from ragen_lite.envs.knights_knaves_english import SAYINGS, article, read_answer
 from ragen_lite.envs.knights_knaves_puzzles import (
     NAMES,
@@ -62,8 +62,7 @@ class KnightsKnaves(TextTask[str]):
         if not 2 <= depth <= 5 or not 2 <= width <= 5:
             # With bare claims about one person each, whoever lies could as well be honest: no solution is the only one.
             raise ValueError(f"depth={depth}, width={width}: both are 2 to 5")
-        if reward not in list(REWARDS):
-            raise ValueError(f"unknown reward {reward!r}: choose one of {', '.join(REWARDS)}")
+        one_of("reward", reward, REWARDS)
         if perturb is not None and perturb not in PERTURBATIONS:
             raise ValueError(f"unknown perturb {perturb!r}: choose one of {', '.join(PERTURBATIONS)}, or null")
         self.min_people, self.max_people, self.depth, self.width = min_people, max_people, depth, width

@@ -14,7 +14,7 @@ import numpy as np
 
 from ragen_lite.envs import grading
 from ragen_lite.envs.arithmetic import whole_number
-from ragen_lite.envs.base import AnyText, TextTask, wanted_split
+from ragen_lite.envs.base import AnyText, TextTask, one_of, wanted_split
 from ragen_lite.envs.dialogue import PROTOCOLS, last_boxed
 from ragen_lite.envs.math_data import Row, load
 from ragen_lite.envs.rewards import TEMPLATE_OF, Attempt, scores, total, weights_of
@@ -129,8 +129,7 @@ class Math(TextTask[str]):
         seconds: float = grading.SECONDS,
         render_mode: str | None = None,
     ) -> None:
-        if template not in TEMPLATES:
-            raise ValueError(f"unknown template {template!r}: choose one of {', '.join(TEMPLATES)}")
+        one_of("template", template, TEMPLATES)
         if bad_rows not in ("skip", "refuse"):
             raise ValueError(f"bad_rows={bad_rows!r}: choose skip or refuse")
         if seconds <= 0:

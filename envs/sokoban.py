@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from ragen_lite.envs.base import Game, split_of, text_space, wanted_split
+from ragen_lite.envs.base import Game, one_of, split_of, text_space, wanted_split
 from ragen_lite.envs.sokoban_levels import Level, gym_sokoban_level, one_box_level, read_boxoban, reverse_play
 from ragen_lite.envs.sokoban_solver import ACTIONS, Board, SearchLimit
 
@@ -61,8 +61,7 @@ class Sokoban(Game):
     ) -> None:
         if min(height, width) < 4 or boxes < 1:
             raise ValueError(f"Sokoban needs at least 4x4 squares and one box, not {height}x{width} and {boxes}")
-        if observation not in OBSERVATIONS:
-            raise ValueError(f"unknown observation {observation!r}: choose one of {', '.join(OBSERVATIONS)}")
+        one_of("observation", observation, OBSERVATIONS)
         if not 1 <= min_cost <= max_actions:
             raise ValueError(f"budgets that no room can meet: 1 <= min_cost {min_cost} <= max_actions {max_actions}")
         self.budget(max_turns, max_actions_per_turn, max_actions)

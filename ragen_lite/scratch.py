@@ -19,6 +19,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+import ragen_lite
 from ragen_lite.agents.scripted import teacher_policy
 from ragen_lite.envs.dialogue import PROTOCOLS, Dialogue
 from ragen_lite.envs.registry import ours
@@ -29,7 +30,8 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-DOORS = ("gem", "reasoning_gym", "textarena", "mix")  # others' texts, and those of the tasks themselves
+# The tasks whose words it has: all but the doors, whose texts are others', and the mixture, whose texts are the tasks'.
+TAUGHT = {name: id_ for name, id_ in ours().items() if not re.search(r"envs\.(doors|mix):", ragen_lite.TASKS[id_])}
 EPISODES, OFTEN = 400, 5  # of each task, that words are collected from; how often a word must have been written
 UNIT = re.compile(r" ?\(\d,\d+\)| ?[A-Za-z][A-Za-z']*| ?\d| ?[^\sA-Za-z0-9]|\n")
 WORDS = (
@@ -45,7 +47,7 @@ WORDS = (
 
 def _texts(name: str) -> Iterator[str]:
     """What a task and its teacher say in some episodes: messages, and the replies where they are words of a list."""
-    env = Dialogue(gym.make(ours()[name], disable_env_checker=True))
+    env = Dialogue(gym.make(TAUGHT[name], disable_env_checker=True))
     rng = np.random.default_rng(0)
     for seed in range(EPISODES):
         message, over = env.reset(seed=seed)[0], False
@@ -62,23 +64,19 @@ def _phrases() -> Iterator[str]:
     """The sentences that our tasks' system prompts and reminders are made of, without their numbers."""
     for protocol in PROTOCOLS.values():
         yield from (protocol.reminder, f" {protocol.reminder}")
-    for name, env_id in ours().items():
-        if name not in DOORS:
-            system = Dialogue(gym.make(env_id, disable_env_checker=True)).system
-            yield from re.split(r"[\d\n]", system)
+    for env_id in TAUGHT.values():
+        yield from re.split(r"[\d\n]", Dialogue(gym.make(env_id, disable_env_checker=True)).system)
 
 
 def vocabulary() -> tuple[str, ...]:
     """The tokens beside the bytes and the control tokens."""
     phrases = [phrase for phrase in _phrases() if len(phrase) > 20]
     units: dict[str, int] = {}
-    for name in ours():
-        if name not in DOORS:
-            for text in _texts(name):
-                for protocol in PROTOCOLS.values():
-                    text = text.replace(protocol.reminder or "\n", "\n")
-                for unit in UNIT.findall(text):
-                    units[unit] = units.get(unit, 0) + 1
+    for text in (text for name in TAUGHT for text in _texts(name)):
+        for protocol in PROTOCOLS.values():
+            text = text.replace(protocol.reminder or "\n", "\n")
+        for unit in UNIT.findall(text):
+            units[unit] = units.get(unit, 0) + 1
     frequent = sorted(unit for unit, count in units.items() if count >= OFTEN)
     return tuple(dict.fromkeys([*WORDS, *phrases, *frequent]))
 

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from ragen_lite.envs.arithmetic import Arithmetic
 from ragen_lite.envs.blackjack import Blackjack, dealer_ends, hand_values
 from ragen_lite.envs.described import CliffWalking, Taxi
 from ragen_lite.envs.dialogue import Dialogue
@@ -239,6 +240,7 @@ def test_a_guess_that_is_none_costs_its_turn() -> None:
         (lambda: FrozenLake(size=1), "2 to 32"),
         (lambda: FrozenLake(min_cost=50), "needs that many"),
         (lambda: Hanoi(max_disks=9), "1 to 8"),
+        (lambda: Arithmetic(reward={"a": 1}), "unknown reward .* choose one of tinyzero"),  # type: ignore[arg-type]
         (lambda: Hanoi(max_disks=6, max_turns=5), "can need 63"),
         (lambda: Rubik(max_scramble=15), "1 to 14"),
         (lambda: Rubik(max_scramble=13), "raise the budgets"),

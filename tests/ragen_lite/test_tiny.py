@@ -11,7 +11,6 @@ from ragen_lite import scratch
 from ragen_lite.agents.rollout import Rollout
 from ragen_lite.agents.torch_engine import TorchEngine
 from ragen_lite.cli import compose
-from ragen_lite.envs.registry import ours
 from ragen_lite.evaluate import Evaluator, make_spec, scripted
 from ragen_lite.models import TINY, load_policy
 from ragen_lite.summary import summarise
@@ -33,7 +32,7 @@ def test_its_tokenizer_is_the_one_that_is_made_from_nothing() -> None:
 BEYOND = {"bandit"}
 
 
-@pytest.mark.parametrize("name", sorted(set(ours()) - {*scratch.DOORS} - BEYOND))
+@pytest.mark.parametrize("name", sorted({*scratch.TAUGHT} - BEYOND))
 def test_it_starts_above_the_random_policy_with_room_to_learn(name: str) -> None:
     config = compose([f"env={name}"])
     policy, spec = load_policy(config), make_spec(config)
