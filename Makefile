@@ -56,7 +56,7 @@ tiny: setup
 	$(BIN)/python -m ragen_lite.sft recipe=tiny run.dir=runs/tiny
 	$(BIN)/python -m ragen_lite.sft recipe=tiny_habits run.dir=runs/tiny \
 	  model.path=$$(ls -d runs/tiny/*-mix-sft-tiny/checkpoints/step-9000 | tail -1)
-	cp $$(ls -d runs/tiny/*-mix-sft-tiny_habits/checkpoints/step-4500 | tail -1)/*.* ragen_lite/tiny/
+	cp $$(ls -d runs/tiny/*-mix-sft-tiny_habits/checkpoints/step-4500 | tail -1)/*.* ragen_lite/models/tiny/
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

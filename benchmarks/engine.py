@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from ragen_lite.agents.engine import Request, draw_key
-from ragen_lite.agents.isolation import EnvSpec
+from ragen_lite.agents.engines.protocol import Request, draw_key
+from ragen_lite.agents.engines.torch import TorchEngine
+from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.rollout import Rollout, Start
-from ragen_lite.agents.torch_engine import TorchEngine
 from ragen_lite.agents.trajectory import Sampling
-from ragen_lite.config import Config
-from ragen_lite.models import load_policy
+from ragen_lite.config.schema import Config
+from ragen_lite.models.loading import load_policy
 
 REPEATS = 5
 
@@ -37,11 +37,13 @@ class Recorder(TorchEngine):
 
 
 def serve(engine: TorchEngine, requests: dict[int, list[Request]]) -> int:
-    """The bare engine: each trajectory's next recorded request as soon as its last is answered; tokens sampled."""
+    """The bare engine: each trajectory's next recorded request as soon as its last is answered;
+    tokens sampled."""
     turn = dict.fromkeys(requests, 0)
     for id in requests:
         engine.submit(requests[id][0])
-    tokens, left = 0, len(requests)
+    tokens = 0
+    left = len(requests)
     while left:
         for id, completion in engine.step():
             tokens += len(completion.token_ids)
@@ -62,7 +64,8 @@ def timed(call: Callable[[], int]) -> float:
 
 
 def loop_against_engine(policy: Any) -> None:
-    """Rollout through environment and dialogue against the bare engine on the very same requests, alternating."""
+    """Rollout through environment and dialogue against the bare engine on the very same requests,
+    alternating."""
     engine = Recorder(policy.model, policy.chat.stop_ids, policy.max_model_len)
     rollout = Rollout(engine, policy.chat, EnvSpec("ragen_lite/Sokoban-v0"), 0)
     starts = [Start(seed, member=m, group=seed) for seed in range(20) for m in range(8)]
@@ -72,10 +75,13 @@ def loop_against_engine(policy: Any) -> None:
         return sum(sum(t.sampled) for t in rollout.play(starts, Sampling(1.0, 48)))
 
     whole()
-    ours, bare = [], []
+    ours = []
+    bare = []
     for _ in range(REPEATS):
         ours.append(timed(whole))
-        bare.append(timed(lambda: serve(engine, {id: list(r) for id, r in engine.requests.items()})))
+        bare.append(
+            timed(lambda: serve(engine, {id: list(r) for id, r in engine.requests.items()}))
+        )
     ratio = statistics.median(a / b for a, b in zip(ours, bare, strict=True))
     print(
         f"| rollout through Sokoban and dialogue / bare engine, same requests | {statistics.median(ours):,.0f} tokens/s | "
@@ -135,7 +141,8 @@ def generate(model: Any, talks: list[list[list[int]]], reply: int) -> int:
 def engine_against_generate(policy: Any) -> None:
     talks = conversations(8, 64, 40, 20, len(policy.tokenizer))
     engine = TorchEngine(policy.model, frozenset(), policy.max_model_len)
-    ours, theirs = [], []
+    ours = []
+    theirs = []
     for _ in range(3):
         ours.append(timed(lambda: play(engine, talks, 20)))
         theirs.append(timed(lambda: generate(policy.model, talks, 20)))
@@ -147,12 +154,16 @@ def engine_against_generate(policy: Any) -> None:
 
 
 def cost_of_turns(policy: Any) -> None:
-    print("\n| turns | tokens fed a trajectory | a turn | re-reading the history would feed |\n|---|---|---|---|")
+    print(
+        "\n| turns | tokens fed a trajectory | a turn | re-reading the history would feed |\n|---|---|---|---|"
+    )
     for turns in (2, 4, 8, 16):
         engine = TorchEngine(policy.model, frozenset(), policy.max_model_len)
         play(engine, [t for t in conversations(turns, 4, 40, 20, len(policy.tokenizer))], 20)
         again = sum(60 * k + 40 + 19 for k in range(turns))
-        print(f"| {turns} | {engine.fed_tokens / 4:.0f} | {engine.fed_tokens / 4 / turns:.1f} | {again} |")
+        print(
+            f"| {turns} | {engine.fed_tokens / 4:.0f} | {engine.fed_tokens / 4 / turns:.1f} | {again} |"
+        )
 
 
 def main() -> None:

@@ -1,9 +1,11 @@
-"""A million random and adversarial texts against every verifier: nothing raised, nothing slow, nothing wrongly right.
+"""A million random and adversarial texts against every verifier: nothing raised, nothing slow,
+nothing wrongly right.
 
 python benchmarks/fuzz.py [--count 1000000]
 
-Half of the texts are mutations of right answers and of a corpus of known tricks, the other half are random characters.
-What a verifier calls right is held against an oracle of its own kind: another parser, or a plain comparison.
+Half of the texts are mutations of right answers and of a corpus of known tricks, the other half are
+random characters. What a verifier calls right is held against an oracle of its own kind: another
+parser, or a plain comparison.
 """
 
 from __future__ import annotations
@@ -18,15 +20,15 @@ from fractions import Fraction
 
 import numpy as np
 
-from ragen_lite.envs import grading
-from ragen_lite.envs.arithmetic import Multiplication
-from ragen_lite.envs.countdown import Countdown
-from ragen_lite.envs.dialogue import PROTOCOLS, Unreadable
-from ragen_lite.envs.knights_knaves import KnightsKnaves
-from ragen_lite.envs.knights_knaves_english import BadPuzzle, parse_statement, read_answer
-from ragen_lite.envs.math_problems import TEMPLATES
-from ragen_lite.envs.word_problems import WordProblems
-from ragen_lite.envs.wordle import Wordle
+from ragen_lite.envs.answers.arithmetic import Multiplication
+from ragen_lite.envs.answers.countdown import Countdown
+from ragen_lite.envs.answers.knights_knaves.english import BadPuzzle, parse_statement, read_answer
+from ragen_lite.envs.answers.knights_knaves.task import KnightsKnaves
+from ragen_lite.envs.answers.math import grading
+from ragen_lite.envs.answers.math.task import TEMPLATES
+from ragen_lite.envs.answers.word_problems import WordProblems
+from ragen_lite.envs.formats import PROTOCOLS, Unreadable
+from ragen_lite.envs.games.wordle import Wordle
 
 TRICKS = (
     *(
@@ -98,7 +100,8 @@ LETTERS = "0123456789+-*/()., \n<>{}$\\abcdefgiknotvwxyzAKZ_#=٣²\u200b😀"
 
 @dataclass
 class Target:
-    """A verifier: the right answers that are mutated, how a text is judged, and whether the judgement can be true."""
+    """A verifier: the right answers that are mutated, how a text is judged, and whether the
+    judgement can be true."""
 
     seeds: list[str]
     right: Callable[[str], bool]
@@ -106,12 +109,16 @@ class Target:
 
 
 def texts(rng: np.random.Generator, seeds: list[str], count: int) -> list[str]:
-    """Random texts, and mutations of the seeds: pieces doubled, dropped, swapped, replaced by tricks or by characters."""
+    """Random texts, and mutations of the seeds: pieces doubled, dropped, swapped, replaced by
+    tricks or by characters."""
     made = []
-    kinds, lengths = rng.integers(8, size=count), rng.integers(1, 24, size=count)
+    kinds = rng.integers(8, size=count)
+    lengths = rng.integers(1, 24, size=count)
     for kind, length in zip(kinds.tolist(), lengths.tolist(), strict=True):
         if kind < 4:
-            made.append("".join([LETTERS[i] for i in rng.integers(len(LETTERS), size=length).tolist()]))
+            made.append(
+                "".join([LETTERS[i] for i in rng.integers(len(LETTERS), size=length).tolist()])
+            )
             continue
         text = seeds[int(rng.integers(len(seeds)))]
         a, b = sorted(rng.integers(len(text) + 1, size=2).tolist())
@@ -129,13 +136,15 @@ def texts(rng: np.random.Generator, seeds: list[str], count: int) -> list[str]:
 
 
 def exact(node: ast.AST) -> Fraction:
-    """The value of a Python expression tree of whole numbers and + - * /: an oracle that shares nothing with ours."""
+    """The value of a Python expression tree of whole numbers and + - * /: an oracle that shares
+    nothing with ours."""
     if isinstance(node, ast.Expression):
         return exact(node.body)
     if isinstance(node, ast.Constant) and type(node.value) is int:
         return Fraction(node.value)
     assert isinstance(node, ast.BinOp)
-    a, b = exact(node.left), exact(node.right)
+    a = exact(node.left)
+    b = exact(node.right)
     match node.op:
         case ast.Add():
             return a + b
@@ -157,14 +166,20 @@ def countdown() -> Target:
         used = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
         return exact(tree) == env.target and sorted(used) == sorted(env.numbers)
 
-    return Target([env.solve()[0], *map(str, env.numbers)], lambda text: bool(env.step(text)[4]["success"]), oracle)
+    return Target(
+        [env.solve()[0], *map(str, env.numbers)],
+        lambda text: bool(env.step(text)[4]["success"]),
+        oracle,
+    )
 
 
 def multiplication() -> Target:
     env = Multiplication()
     env.reset(seed=1)
     return Target(
-        env.solve(), lambda text: bool(env.step(text)[4]["success"]), lambda t: t.isascii() and int(t) == env.answer
+        env.solve(),
+        lambda text: bool(env.step(text)[4]["success"]),
+        lambda t: t.isascii() and int(t) == env.answer,
     )
 
 
@@ -176,17 +191,23 @@ def word_problems() -> Target:
     def oracle(text: str) -> bool:
         return text.isascii() and int(text.strip().removeprefix("$").replace(",", "")) == wanted
 
-    return Target([*env.solve(), "1,234", "$5"], lambda text: bool(env.step(text)[4]["success"]), oracle)
+    return Target(
+        [*env.solve(), "1,234", "$5"], lambda text: bool(env.step(text)[4]["success"]), oracle
+    )
 
 
 def knights_knaves() -> Target:
     env = KnightsKnaves(min_people=3, max_people=3)
     env.reset(seed=1)
-    names, roles = env.puzzle.names, env.puzzle.identities
+    names = env.puzzle.names
+    roles = env.puzzle.identities
 
     def oracle(text: str) -> bool:
         words = "".join(c if c.isalpha() or c.isspace() else " " for c in text.lower()).split()
-        said = all(f"{name} is a {role}".lower() in " ".join(words) for name, role in zip(names, roles, strict=True))
+        said = all(
+            f"{name} is a {role}".lower() in " ".join(words)
+            for name, role in zip(names, roles, strict=True)
+        )
         return said and text.lower().count("knight") + text.lower().count("knave") == len(names)
 
     seeds = [*env.solve(), ", ".join(f"{n} is a {r}" for n, r in zip(names, roles, strict=True))]
@@ -201,7 +222,9 @@ def statements() -> Target:
             parse_statement(text, ("Ann", "Bob"), ("knight", "knave"))
         return False
 
-    return Target(["if Ann is a knight then (Bob is not a knave or Ann is a knave)"], read, lambda text: False)
+    return Target(
+        ["if Ann is a knight then (Bob is not a knave or Ann is a knave)"], read, lambda text: False
+    )
 
 
 def protocols() -> Target:
@@ -224,7 +247,8 @@ def plain_grading() -> Target:
         text = text.strip().replace(",", "").replace("$", "").rstrip(".")
         return text.isascii() and Fraction(text) == Fraction(5, 2)
 
-    # Where both are plain numbers math-verify is not asked; where they are not, this row is about plain ones only.
+    # Where both are plain numbers math-verify is not asked; where they are not, this row is about
+    # plain ones only.
     return Target(
         ["2.5", "5/2", "2.50", "$2.5", "10/4"],
         lambda text: grading.number(text) is not None and grading.grade(text, "5/2") is True,
@@ -256,9 +280,12 @@ TARGETS: dict[str, Callable[[], Target]] = {
 
 
 def attack(name: str, count: int, seed: int = 0) -> tuple[int, float]:
-    """Judge ``count`` texts; returns how many were right, and the slowest in seconds. Raises AssertionError."""
-    target, rng = TARGETS[name](), np.random.default_rng(seed)
-    right, slowest = 0, 0.0
+    """Judge ``count`` texts; returns how many were right, and the slowest in seconds. Raises
+    AssertionError."""
+    target = TARGETS[name]()
+    rng = np.random.default_rng(seed)
+    right = 0
+    slowest = 0.0
     for begin in range(0, count, 10_000):
         for text in texts(rng, target.seeds, min(10_000, count - begin)):
             began = time.perf_counter()
@@ -274,12 +301,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--count", type=int, default=1_000_000)
     count = parser.parse_args().count
-    print("| verifier | texts | called right, all confirmed | slowest, ms | a second |\n|---|---|---|---|---|")
+    print(
+        "| verifier | texts | called right, all confirmed | slowest, ms | a second |\n|---|---|---|---|---|"
+    )
     for name in TARGETS:
         began = time.perf_counter()
         right, slowest = attack(name, count)
         rate = count / (time.perf_counter() - began)
-        print(f"| {name} | {count:,} | {right:,} | {1000 * slowest:.1f} | {rate:,.0f} |", flush=True)
+        print(
+            f"| {name} | {count:,} | {right:,} | {1000 * slowest:.1f} | {rate:,.0f} |", flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The learner's step against a bare forward and backward pass, its padding, and the memory of a large vocabulary.
+"""The learner's step against a bare forward and backward pass, its padding, and the memory of a
+large vocabulary.
 
 python benchmarks/learner.py
 """
@@ -13,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ragen_lite.algorithms.loss import LossOptions, policy_loss, token_weights
 
-from ragen_lite.agents.isolation import EnvSpec
+from ragen_lite.agents.engines.torch import TorchEngine
+from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.rollout import Rollout
-from ragen_lite.agents.torch_engine import TorchEngine
 from ragen_lite.agents.trajectory import Sampling
-from ragen_lite.batch import collate, plan, to_samples
-from ragen_lite.cli import compose
-from ragen_lite.learner import Learner, Optim
-from ragen_lite.loss import LossOptions, policy_loss, token_weights
-from ragen_lite.models import load_policy
+from ragen_lite.config.command_line import compose
+from ragen_lite.learning.learner import Learner, Optim
+from ragen_lite.learning.samples import collate, plan, to_samples
+from ragen_lite.models.loading import load_policy
 from ragen_lite.train import group_by_instance, train_starts
 
 VOCABULARY = 151_936  # Qwen2.5's
@@ -30,7 +31,8 @@ TOKENS = 2048
 
 
 def bare(model: Any, batches: list[Any]) -> None:
-    """Forward, next-token loss on the same tokens, backward: the least a step can do, tensors made beforehand."""
+    """Forward, next-token loss on the same tokens, backward: the least a step can do, tensors made
+    beforehand."""
     model.zero_grad(set_to_none=True)
     for batch in batches:
         hidden = model.get_decoder()(input_ids=batch.token_ids, use_cache=False).last_hidden_state
@@ -45,19 +47,25 @@ def speed() -> None:
     trajectories = Rollout(engine, policy.chat, EnvSpec(config.env.id), 0).play(
         train_starts(config, 1), Sampling(1.0, 48)
     )
-    samples = [s for group in group_by_instance(trajectories) for s in to_samples(group, config.algo)]
+    samples = [
+        s for group in group_by_instance(trajectories) for s in to_samples(group, config.algo)
+    ]
     weights = token_weights([int(s.trained.sum()) for s in samples], "token")
     rows = plan([len(s.token_ids) for s in samples], config.train.microbatch_tokens)
     batches = [collate(samples, weights, r, 0, torch.float32) for r in rows]
     learner = Learner(
-        policy.model, Optim(lr=0.0, steps=1, microbatch_tokens=config.train.microbatch_tokens, entropy_grad=False)
+        policy.model,
+        Optim(
+            lr=0.0, steps=1, microbatch_tokens=config.train.microbatch_tokens, entropy_grad=False
+        ),
     )
 
     def step() -> dict[str, float]:
         return learner.step(samples, weights, lambda x: policy_loss("clip", x, LossOptions()))
 
     step(), bare(policy.model, batches)
-    ours, least = [], []
+    ours = []
+    least = []
     for _ in range(7):
         began = time.perf_counter()
         metrics = step()
@@ -77,13 +85,18 @@ def speed() -> None:
 
 def resident(field: str) -> float:
     """A figure of this process's memory in MB."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    line = next(
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith(field)
+    )
     return int(line.split()[1]) / 1024
 
 
 def peak(chunked: bool) -> None:
-    """Print the peak memory in MB that the loss of TOKENS tokens adds at a vocabulary of VOCABULARY."""
-    from ragen_lite.learner import CHUNK, chunked_head
+    """Print the peak memory in MB that the loss of TOKENS tokens adds at a vocabulary of
+    VOCABULARY."""
+    from ragen_lite.learning.learner import CHUNK, chunked_head
 
     hidden = torch.randn(TOKENS, 64, requires_grad=True)
     output = torch.nn.Linear(64, VOCABULARY, bias=False)
@@ -98,7 +111,11 @@ def peak(chunked: bool) -> None:
 
 def memory() -> None:
     whole, parts = (
-        float(subprocess.run([sys.executable, __file__, kind], capture_output=True, text=True, check=True).stdout)
+        float(
+            subprocess.run(
+                [sys.executable, __file__, kind], capture_output=True, text=True, check=True
+            ).stdout
+        )
         for kind in ("--whole", "--chunked")
     )
     print(

@@ -1,11 +1,13 @@
-"""Every task at a glance: its budgets, optimal cost, random policy, solver, and the embedded model before and after RL.
+"""Every task at a glance: its budgets, optimal cost, random policy, solver, and the embedded model
+before and after RL.
 
 python -m benchmarks.suite                        # one run after the other: an hour and more
 python -m benchmarks.suite --tasks hanoi rubik    # some of them
 python -m benchmarks.suite --jobs 2               # two side by side, one thread each
 
-Each task's row is a run of about five minutes on two cores, or less: the default one, ``python -m ragen_lite.train env=NAME``,
-where the task has one turn, half of its steps where it has several. Finished runs in --folder are kept.
+Each task's row is a run of about five minutes on two cores, or less: the default one, ``python -m
+ragen_lite.train env=NAME``, where the task has one turn, half of its steps where it has several.
+Finished runs in --folder are kept.
 """
 
 from __future__ import annotations
@@ -23,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.instances import OURS
-from ragen_lite.agents.isolation import EnvSpec
+from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.envs.registry import find, short_name
 from ragen_lite.evaluate import FIRST_SEED
-from ragen_lite.summary import bootstrap
+from ragen_lite.runs.summaries import bootstrap
 
 LONG = {"game_2048": 20}  # steps where a game takes longest
 
@@ -35,7 +37,14 @@ def run(name: str, folder: Path, threads: int) -> Path:
     """The folder of a task's finished run, which is made where there is none."""
     folder.mkdir(parents=True, exist_ok=True)
     if not list(folder.glob(f"*-{name}/report.html")):
-        line = [sys.executable, "-m", "ragen_lite.train", f"env={name}", f"run.dir={folder}", f"run.name={name}"]
+        line = [
+            sys.executable,
+            "-m",
+            "ragen_lite.train",
+            f"env={name}",
+            f"run.dir={folder}",
+            f"run.name={name}",
+        ]
         if EnvSpec(find(name)).make().max_turns > 1:
             line += [f"train.steps={LONG.get(name, 40)}"]
         with (folder / f"{name}.log").open("w") as out:
@@ -48,7 +57,9 @@ def optimal_cost(spec: EnvSpec, instances: int) -> str:
     """The median optimal cost of the test instances, in actions, where the task tells it."""
     env = spec.make()
     seeds = range(FIRST_SEED, FIRST_SEED + instances)
-    told = [env.reset(seed=seed, options={"split": "test"})[1].get("optimal_cost") for seed in seeds]
+    told = [
+        env.reset(seed=seed, options={"split": "test"})[1].get("optimal_cost") for seed in seeds
+    ]
     known = [cost for cost in told if cost is not None]
     return f"{np.median(known):g}" if known else "-"
 
@@ -61,7 +72,10 @@ def success(made: Path, when: str, kind: str) -> str:
 
 def gain(made: Path, kind: str) -> str:
     """What a run gained on the same instances, with its paired bootstrap interval."""
-    before, after = (json.loads((made / f"{when}.json").read_text())["success"][kind] for when in ("before", "after"))
+    before, after = (
+        json.loads((made / f"{when}.json").read_text())["success"][kind]
+        for when in ("before", "after")
+    )
     difference = [float(b) - float(a) for a, b in zip(before, after, strict=True)]
     low, high = bootstrap(difference)
     return f"{np.mean(difference):+.1%} ({low:+.1%} to {high:+.1%})"
@@ -74,7 +88,9 @@ def minutes(made: Path) -> float:
 
 def main() -> None:
     names = [short_name(env_id) for env_id in OURS]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tasks", nargs="+", default=names, choices=names, metavar="TASK")
     parser.add_argument("--folder", type=Path, default=Path("runs/suite"))
     parser.add_argument("--jobs", type=int, default=1)
@@ -91,7 +107,8 @@ def main() -> None:
     head = "| env | turns x actions | optimal cost, median | random policy | solver | tiny | tiny after RL | gain | minutes |"
     print(f"Sampled, on 256 instances of the test split\n\n{head}\n|{'---|' * 9}")
     for env_id in (env_id for env_id in OURS if short_name(env_id) in made):
-        spec, name = EnvSpec(env_id), short_name(env_id)
+        spec = EnvSpec(env_id)
+        name = short_name(env_id)
         env: Any = spec.make()
         chance = " *" if getattr(env.unwrapped, "stochastic", False) else ""
         cells = [success(made[name], *at) for at in (("random", "random"), ("solver", "solver"))]
@@ -100,8 +117,12 @@ def main() -> None:
             f"| {name}{chance} | {env.max_turns} x {env.max_actions_per_turn} | {optimal_cost(spec, 256)} | "
             f"{' | '.join(cells)} | {gain(made[name], 'sampled')} | {minutes(made[name]):.1f} |"
         )
-    print("\n* chance goes on after the start, so no policy always wins; 2048's solver is a good plan, not the best.")
-    print("\nGreedy, on the same instances\n\n| env | tiny | tiny after RL | gain |\n|---|---|---|---|")
+    print(
+        "\n* chance goes on after the start, so no policy always wins; 2048's solver is a good plan, not the best."
+    )
+    print(
+        "\nGreedy, on the same instances\n\n| env | tiny | tiny after RL | gain |\n|---|---|---|---|"
+    )
     for name, folder in sorted(made.items()):
         cells = [success(folder, when, "greedy") for when in ("before", "after")]
         print(f"| {name} | {' | '.join(cells)} | {gain(folder, 'greedy')} |")

@@ -1,4 +1,5 @@
-"""Rollouts with vLLM: against vLLM's own offline generation, against a loop with a turn barrier, and the prefix cache.
+"""Rollouts with vLLM: against vLLM's own offline generation, against a loop with a turn barrier,
+and the prefix cache.
 
 python benchmarks/vllm_rollout.py
 """
@@ -16,15 +17,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from ragen_lite import scratch
 from ragen_lite.agents.chat import Chat
-from ragen_lite.agents.engine import Request
-from ragen_lite.agents.isolation import EnvSpec
+from ragen_lite.agents.engines.protocol import Request
+from ragen_lite.agents.engines.vllm import VLLMEngine, import_vllm
+from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.rollout import Rollout, Start
 from ragen_lite.agents.trajectory import Completion, Sampling
-from ragen_lite.agents.vllm_engine import VLLMEngine, import_vllm
+from ragen_lite.models import scratch
 
-TRAJECTORIES, REPLY, LONGEST = 64, 48, 128
+TRAJECTORIES = 64
+REPLY = 48
+LONGEST = 128
 
 
 class Measured(VLLMEngine):
@@ -41,7 +44,9 @@ class Measured(VLLMEngine):
             vllm.LLMEngine.from_engine_args = real
             given = {f.name: getattr(engine_args, f.name) for f in dataclasses.fields(engine_args)}
             usual = vllm.EngineArgs()
-            self.offline = vllm.LLM(**{k: v for k, v in given.items() if v != getattr(usual, k, None)})
+            self.offline = vllm.LLM(
+                **{k: v for k, v in given.items() if v != getattr(usual, k, None)}
+            )
             return self.offline.llm_engine
 
         vllm.LLMEngine.from_engine_args = through_llm
@@ -53,7 +58,9 @@ class Measured(VLLMEngine):
         earlier = self.requests.setdefault(request.id, [])
         if self.lengths is not None:
             length = self.lengths(request.id, len(earlier))
-            request = dataclasses.replace(request, sampling=dataclasses.replace(request.sampling, max_tokens=length))
+            request = dataclasses.replace(
+                request, sampling=dataclasses.replace(request.sampling, max_tokens=length)
+            )
         earlier.append(request)
         super().submit(request)
 
@@ -64,8 +71,8 @@ class Measured(VLLMEngine):
 
 
 def offline(engine: Measured, requests: dict[int, list[Request]], turns: int) -> int:
-    """The recorded requests through ``LLM.generate``, a turn at a time: every reply has the same length, so nobody waits
-    at the end of a turn. Returns the tokens sampled."""
+    """The recorded requests through ``LLM.generate``, a turn at a time: every reply has the same
+    length, so nobody waits at the end of a turn. Returns the tokens sampled."""
     from vllm import SamplingParams
     from vllm.inputs import TokensPrompt
 
@@ -77,19 +84,26 @@ def offline(engine: Measured, requests: dict[int, list[Request]], turns: int) ->
             temperature=0.0, max_tokens=REPLY, stop_token_ids=sorted(engine._stop_ids), logprobs=0, flat_logprobs=True,
             detokenize=False,
         )  # fmt: skip
-        tokens += sum(len(o.outputs[0].token_ids) for o in engine.offline.generate(prompts, same, use_tqdm=False))
+        tokens += sum(
+            len(o.outputs[0].token_ids)
+            for o in engine.offline.generate(prompts, same, use_tqdm=False)
+        )
     return tokens
 
 
-def barrier(engine: Measured, chat: Chat, spec: EnvSpec, starts: list[Start], sampling: Sampling) -> int:
-    """The loop of RAGEN (ragen/llm_agent/agent_proxy.py): everybody's turn is generated, then every environment steps,
-    then the next turn begins. What it encodes and decodes is what ours does, so that only the barrier differs."""
+def barrier(
+    engine: Measured, chat: Chat, spec: EnvSpec, starts: list[Start], sampling: Sampling
+) -> int:
+    """The loop of RAGEN (ragen/llm_agent/agent_proxy.py): everybody's turn is generated, then every
+    environment steps, then the next turn begins. What it encodes and decodes is what ours does, so
+    that only the barrier differs."""
     envs = [spec.open() for _ in starts]
     ids: list[list[int]] = []
     for env, start in zip(envs, starts, strict=True):
         env.send("reset", seed=start.seed, options={"split": start.split, "member": start.member})
         ids.append(chat.start(env.system, env.take()[0]))
-    active, tokens = list(range(len(starts))), 0
+    active = list(range(len(starts)))
+    tokens = 0
     while active:
         for i in active:
             engine.submit(Request(i, tuple(ids[i]), sampling, i))
@@ -118,7 +132,8 @@ def timed(call: Callable[[], int], tokens: int) -> float:
 
 
 def ragged(kind: str) -> Callable[[int, int], int]:
-    """A reply's length by trajectory and turn: uniform, or log-normal (median 24, sigma 0.8), 4 to 128 tokens."""
+    """A reply's length by trajectory and turn: uniform, or log-normal (median 24, sigma 0.8), 4 to
+    128 tokens."""
 
     def length(id: int, turn: int) -> int:
         rng = np.random.default_rng([7, id, turn])
@@ -143,7 +158,10 @@ def against_offline(engine: Measured, chat: Chat, turns: int, repeats: int) -> N
     """Greedy on both sides, so that the same replies are written and the same prefixes are cached."""
     # Random weights write nothing readable, so every trajectory has all its turns.
     rollout = Rollout(
-        engine, chat, EnvSpec("ragen_lite/Sokoban-v0", {"max_turns": turns, "max_actions_per_turn": 12}), 0
+        engine,
+        chat,
+        EnvSpec("ragen_lite/Sokoban-v0", {"max_turns": turns, "max_actions_per_turn": 12}),
+        0,
     )
     starts = [Start(seed) for seed in range(TRAJECTORIES)]
 
@@ -157,7 +175,8 @@ def against_offline(engine: Measured, chat: Chat, turns: int, repeats: int) -> N
     tokens = ours()
     requests = {i: list(r) for i, r in engine.requests.items()}
     engine.metrics()
-    a, b = [], []
+    a = []
+    b = []
     for _ in range(repeats):
         a.append(timed(ours, tokens))
         engine.begin()
@@ -182,7 +201,9 @@ def against_barrier(engine: Measured, chat: Chat, kind: str, repeats: int) -> No
 
     tokens = ours()
     engine.metrics()
-    a, b, hits = [], [], None
+    a = []
+    b = []
+    hits = None
     for _ in range(repeats):
         a.append(timed(ours, tokens))
         hits = engine.metrics().get("rollout/prefix_hits")
@@ -199,7 +220,9 @@ def main() -> None:
     tokenizer = scratch.load_tokenizer()
     chat = Chat(tokenizer)
     model = scratch.make_model(tokenizer, hidden=96, layers=4, heads=3, context=4096).eval()
-    engine = Measured(model.config, chat.stop_ids, 4096, TRAJECTORIES, options={"gpu_memory_utilization": 0.2})
+    engine = Measured(
+        model.config, chat.stop_ids, 4096, TRAJECTORIES, options={"gpu_memory_utilization": 0.2}
+    )
     engine.load_weights(model.named_parameters(), 0)
     print("| | ours | other | ratio | prefix hits | wanted |\n|---|---|---|---|---|---|")
     for turns in (1, 4, 8):

@@ -1,4 +1,5 @@
-"""Several tasks as one: mixed by weight, or one after the other as a curriculum; each keeps its rules and budgets."""
+"""Several tasks as one: mixed by weight, or one after the other as a curriculum; each keeps its
+rules and budgets."""
 
 from __future__ import annotations
 
@@ -8,9 +9,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ragen_lite.envs.base import AnyText, TextTask, text_space, wanted_split
-from ragen_lite.envs.dialogue import Dialogue
+from ragen_lite.envs.base import TextTask
+from ragen_lite.envs.dialogue import Dialogue, has_solver
 from ragen_lite.envs.registry import check_options, find
+from ragen_lite.envs.spaces import AnyText, text_space
+from ragen_lite.envs.splits import requested_split
 
 OPTIONS = ("env", "weight", "protocol", "habits")
 HABITS = ("timid", "aimless", "slip")
@@ -21,15 +24,15 @@ class Mix(TextTask[str]):
     """One of several tasks an episode, drawn by the seed; all members of a group get the same.
 
     Args:
-        tasks: ``{name: weight}`` or ``{label: {env: name, weight: 1, protocol: null, ...}}``, every further entry
-            being an option of that task; ``env`` is the label where it is left out. Example:
-            ``{sokoban: 2, lake: {env: frozen_lake, size: 5}}``.
-        curriculum: play the tasks in their order as training goes on, each for a share of the steps by its weight;
-            evaluation still mixes them all.
+        tasks: ``{name: weight}`` or ``{label: {env: name, weight: 1, protocol: null, ...}}``, every
+            further entry being an option of that task; ``env`` is the label where it is left out.
+            Example: ``{sokoban: 2, lake: {env: frozen_lake, size: 5}}``.
+        curriculum: play the tasks in their order as training goes on, each for a share of the steps
+            by its weight; evaluation still mixes them all.
 
-    A task's ``habits`` make its teacher worse for supervised learning: ``timid`` (the share of its turns that stop
-    after one action), ``aimless`` (the share that have no aim) and ``slip`` (the share of its actions, or of its
-    answers, that are random).
+    A task's ``habits`` make its teacher worse for supervised learning: ``timid`` (the share of its
+    turns that stop after one action), ``aimless`` (the share that have no aim) and ``slip`` (the
+    share of its actions, or of its answers, that are random).
 
     ``info`` is the task's own, and ``task``, its label: success is counted for each.
     """
@@ -45,16 +48,23 @@ class Mix(TextTask[str]):
         render_mode: str | None = None,
     ) -> None:
         if not (tasks is None or (isinstance(tasks, dict) and tasks)):
-            raise ValueError(f"tasks={tasks}: give names and weights, such as {{sokoban: 2, countdown: 1}}")
+            raise ValueError(
+                f"tasks={tasks}: give names and weights, such as {{sokoban: 2, countdown: 1}}"
+            )
         entries: dict[str, dict[str, Any]] = {
             label: dict(entry) if isinstance(entry, dict) else {"weight": entry}
             for label, entry in (DEFAULT if tasks is None else tasks).items()
         }
-        self.render_mode, self.curriculum = render_mode, curriculum
+        self.render_mode = render_mode
+        self.curriculum = curriculum
         self.labels = tuple(entries)
         told = [entry.get("weight", 1) for entry in entries.values()]
-        if not all(isinstance(w, (int, float)) and 0 <= w < math.inf for w in told) or not sum(told):
-            raise ValueError(f"tasks={tasks}: weights are finite numbers from 0, and one must be above 0")
+        if not all(isinstance(w, (int, float)) and 0 <= w < math.inf for w in told) or not sum(
+            told
+        ):
+            raise ValueError(
+                f"tasks={tasks}: weights are finite numbers from 0, and one must be above 0"
+            )
         weights = np.array(told, dtype=np.float64)
         self.shares = weights / weights.sum()
         self.habits: dict[str, dict[str, float]] = {}
@@ -62,8 +72,12 @@ class Mix(TextTask[str]):
         for label, entry in entries.items():
             habits = dict(entry.get("habits") or {})
             if wrong := sorted(set(habits) - set(HABITS)):
-                raise ValueError(f"unknown habit {wrong[0]!r} of {label}: choose from {', '.join(HABITS)}")
-            if not all(isinstance(share, (int, float)) and 0 <= share <= 1 for share in habits.values()):
+                raise ValueError(
+                    f"unknown habit {wrong[0]!r} of {label}: choose from {', '.join(HABITS)}"
+                )
+            if not all(
+                isinstance(share, (int, float)) and 0 <= share <= 1 for share in habits.values()
+            ):
                 raise ValueError(f"habits of {label}: {habits}: each is a share from 0 to 1")
             self.habits[label] = {habit: float(habits.get(habit, 0.0)) for habit in HABITS}
             kwargs = {name: value for name, value in entry.items() if name not in OPTIONS}
@@ -72,7 +86,8 @@ class Mix(TextTask[str]):
             env: gym.Env[Any, Any] = gym.make(env_id, disable_env_checker=True, **kwargs)
             self.dialogues[label] = Dialogue(env, entry.get("protocol"))
         parts = list(self.dialogues.values())
-        self.label, self.active = self.labels[0], parts[0]
+        self.label = self.labels[0]
+        self.active = parts[0]
         self.max_turns = self.max_actions = max(part.max_turns for part in parts)
         self.max_actions_per_turn = 1
         self.stochastic = any(getattr(part.unwrapped, "stochastic", False) for part in parts)
@@ -93,13 +108,20 @@ class Mix(TextTask[str]):
 
     def _choose(self, progress: float | None) -> str:
         drawn = self.np_random.random()
-        place = drawn if progress is None or not self.curriculum else min(max(progress, 0.0), 1 - 1e-9)
-        return self.labels[min(int(np.searchsorted(np.cumsum(self.shares), place, "right")), len(self.labels) - 1)]
+        place = (
+            drawn if progress is None or not self.curriculum else min(max(progress, 0.0), 1 - 1e-9)
+        )
+        return self.labels[
+            min(int(np.searchsorted(np.cumsum(self.shares), place, "right")), len(self.labels) - 1)
+        ]
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
-        """Draw a task and an instance of it; ``options["progress"]`` (0 to 1) is how far training has come."""
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Draw a task and an instance of it; ``options["progress"]`` (0 to 1) is how far training
+        has come."""
         super().reset(seed=seed)
-        given = {**(options or {}), "split": wanted_split(options)}
+        given = {**(options or {}), "split": requested_split(options)}
         self.label = self._choose(given.get("progress"))
         self.active = self.dialogues[self.label]
         message, info = self.active.reset(seed=int(self.np_random.integers(2**31)), options=given)
@@ -117,6 +139,11 @@ class Mix(TextTask[str]):
 
     # ---- what the scripted policies ask, answered by whole replies ----
 
+    @property
+    def has_solver(self) -> bool:
+        """Whether every one of its tasks has a solver."""
+        return all(has_solver(part.unwrapped) for part in self.dialogues.values())
+
     def solve(self) -> list[str] | None:
         """The present task's next solver turn as a reply."""
         plan = self.active.plan()
@@ -132,8 +159,13 @@ class Mix(TextTask[str]):
         habits = self.habits[self.label]
         if not hasattr(task, "demonstrate"):
             return "", self.solve() or self.guess(rng)
-        thought, actions = task.wander(rng) if rng.random() < habits["aimless"] else task.demonstrate(rng)
+        thought, actions = (
+            task.wander(rng) if rng.random() < habits["aimless"] else task.demonstrate(rng)
+        )
         if rng.random() < habits["timid"]:
             actions = actions[:1]
-        slipped = [self.active.guess(rng)[0] if rng.random() < habits["slip"] else action for action in actions]
+        slipped = [
+            self.active.guess(rng)[0] if rng.random() < habits["slip"] else action
+            for action in actions
+        ]
         return "", [self.active.write(thought, slipped)]

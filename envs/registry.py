@@ -1,7 +1,9 @@
-"""From a short name such as ``frozen_lake`` to a Gymnasium id: our tasks, and those of installed packages.
+"""From a short name such as ``frozen_lake`` to a Gymnasium id: our tasks, and those of installed
+packages.
 
-A package offers its environments by the entry point group ``ragen_lite.envs``: ``name = "package.module:Class"``, the
-class being the entry point of what the module registers with ``gymnasium.register``.
+A package offers its environments by the entry point group ``ragen_lite.envs``: ``name =
+"package.module:Class"``, the class being the entry point of what the module registers with
+``gymnasium.register``.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
 
 GROUP = "ragen_lite.envs"
-# What may be given for an option whose default is of a type; for text something composed too, as a task may take it.
+# What may be given for an option whose default is of a type; for text something composed too, as a
+# task may take it.
 FITTING: dict[type, tuple[str, tuple[type, ...]]] = {
     bool: ("true or false", (bool,)),
     int: ("a whole number", (int,)),
@@ -28,7 +31,8 @@ FITTING: dict[type, tuple[str, tuple[type, ...]]] = {
 
 
 class UnknownEnv(ValueError):
-    """A name that no task, no installed package and no Gymnasium registration knows; it says what there is."""
+    """A name that no task, no installed package and no Gymnasium registration knows; it says what
+    there is."""
 
 
 def short_name(env_id: str) -> str:
@@ -43,7 +47,11 @@ def short_name(env_id: str) -> str:
 
 def ours() -> dict[str, str]:
     """Short names and ids of the tasks of this package."""
-    return {short_name(env_id): env_id for env_id, spec in gym.registry.items() if spec.namespace == "ragen_lite"}
+    return {
+        short_name(env_id): env_id
+        for env_id, spec in gym.registry.items()
+        if spec.namespace == "ragen_lite"
+    }
 
 
 def installed() -> dict[str, EntryPoint]:
@@ -52,18 +60,24 @@ def installed() -> dict[str, EntryPoint]:
 
 
 def options_of(env_id: str) -> dict[str, inspect.Parameter]:
-    """The options of an environment's constructor, as far as they can be told; imports the environment's module."""
+    """The options of an environment's constructor, as far as they can be told; imports the
+    environment's module."""
     module, colon, plain = env_id.rpartition(":")
     if colon:
         importlib.import_module(module)
     creator: Any = gym.spec(plain).entry_point
     if isinstance(creator, str):
         creator = load_env_creator(creator)
-    return {name: p for name, p in inspect.signature(creator).parameters.items() if name != "render_mode"}
+    return {
+        name: p
+        for name, p in inspect.signature(creator).parameters.items()
+        if name != "render_mode"
+    }
 
 
 def check_options(env_id: str, kwargs: dict[str, Any]) -> None:
-    """Refuse options that the constructor does not have, or whose type is not their default's. Raises ValueError."""
+    """Refuse options that the constructor does not have, or whose type is not their default's.
+    Raises ValueError."""
     options = options_of(env_id)
     if any(p.kind is p.VAR_KEYWORD for p in options.values()):
         return
@@ -78,7 +92,8 @@ def check_options(env_id: str, kwargs: dict[str, Any]) -> None:
 
 
 def find(name: str, others: Iterable[str] = ()) -> str:
-    """The id of an environment: of a short name, or of an id itself, as ``gymnasium.make`` takes it.
+    """The id of an environment: of a short name, or of an id itself, as ``gymnasium.make`` takes
+    it.
 
     Raises UnknownEnv, which offers ``others`` too.
     """
@@ -94,12 +109,13 @@ def find(name: str, others: Iterable[str] = ()) -> str:
             if spec.entry_point == entry.value or spec.entry_point is entry.load():
                 return f"{entry.module}:{env_id}"
         raise UnknownEnv(
-            f"the installed package offers {name} as {entry.value}, but {entry.module} registers no such entry "
-            "point with gymnasium.register"
+            f"the installed package offers {name} as {entry.value}, but {entry.module} registers no"
+            " such entry point with gymnasium.register"
         )
     every = sorted({*known, *offered, *others})
     close = difflib.get_close_matches(name, every, 1)
     hint = f" - did you mean {close[0]}?" if close else ""
     raise UnknownEnv(
-        f"{name}: choose one of {', '.join(every)}, or any registered Gymnasium env as MODULE:NAME-v0{hint}"
+        f"{name}: choose one of {', '.join(every)}, or any registered Gymnasium env as"
+        f" MODULE:NAME-v0{hint}"
     )

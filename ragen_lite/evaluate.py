@@ -1,238 +1,193 @@
-"""python -m ragen_lite.evaluate: a policy on held-out instances, beside the random policy and the solver."""
+"""python -m ragen_lite.evaluate: a policy on held-out instances, beside random and solver."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
-import difflib
-import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass, replace
 
-from ragen_lite.agents.isolation import EnvSpec
-from ragen_lite.agents.openai_engine import SERVER, OpenAIRollout
-from ragen_lite.agents.rollout import Rollout, Start, error_summary, play_out
-from ragen_lite.agents.scripted import POLICIES
-from ragen_lite.agents.trajectory import Sampling, Trajectory
-from ragen_lite.cli import command
-from ragen_lite.config import Config, ConfigError
-from ragen_lite.envs.base import TextTask
-from ragen_lite.envs.registry import check_options
-from ragen_lite.summary import by_task, paired, summarise, table, task_table
+from rich.console import Console
+from rich.progress import Progress
 
-FIRST_SEED = 1_000_000  # of the held-out instances
+from ragen_lite.agents.environments import EnvSpec
+from ragen_lite.agents.episodes import error_summary
+from ragen_lite.agents.rollout import Rollout
+from ragen_lite.agents.served import SERVER
+from ragen_lite.agents.trajectory import Episode, Sampling
+from ragen_lite.config.command_line import command
+from ragen_lite.config.schema import Config, ConfigError
+from ragen_lite.learning import generation
+from ragen_lite.models.loading import load_policy
+from ragen_lite.runs.evaluation import Evaluator, baselines, check_splits, make_spec, scripted
+from ragen_lite.runs.servers import served_policy
+from ragen_lite.runs.summaries import by_task, summarise
+from ragen_lite.runs.tables import paired, table, task_table
+from ragen_lite.runs.terminal import safe
 
-
-def starts(split: str, instances: int) -> list[Start]:
-    """The held-out instances of a split: the same for every run and every policy."""
-    return [Start(seed=FIRST_SEED + i, split=split, group=i) for i in range(instances)]
-
-
-def baselines(spec: EnvSpec) -> tuple[str, ...]:
-    """The scripted policies a task can be measured with: ``random``, and ``solver`` where it has one."""
-    return ("random", "solver") if has_solver(spec.make().unwrapped) else ("random",)
-
-
-def has_solver(task: Any) -> bool:
-    """Whether a task solves itself; of a mixture, whether every one of its tasks does."""
-    if isinstance(parts := getattr(task, "dialogues", None), dict):
-        return all(has_solver(part.unwrapped) for part in parts.values())
-    return getattr(type(task), "solve", TextTask.solve) is not TextTask.solve
+SCRIPTED = ("random", "solver")
+SHORT = 20  # characters of a model's name that is shown whole
+Note = Callable[[str], None]
+Played = dict[str, list[Episode]]  # by the name of a column
 
 
-def check_splits(spec: EnvSpec, *splits: str) -> None:
-    """See that a task of ours has an instance in each of the splits. Raises ConfigError."""
-    env = spec.make()
-    if isinstance(env.unwrapped, TextTask):
-        for split in splits:
-            try:
-                env.reset(seed=FIRST_SEED, options={"split": split})
-            except (ValueError, RuntimeError) as error:
-                raise ConfigError(f"env.id={spec.id}: {error}") from error
+def evaluate(config: Config) -> None:
+    """Print the table of one policy (two with eval.compare), the random policy and the solver."""
+    console = Console()
+    spec = make_spec(config.env)
+    check_splits(spec, config.eval.split)
+    models = models_of(config)
+    played: Played = {}
+    for path in models:
+        measure = measure_server if path.startswith("openai:") else measure_model
+        found = measure(config, spec, path, lambda text: console.print(safe(text)))
+        name = label(path, models)
+        played |= {f"{name} {kind}": episodes for kind, episodes in found.items()}
+    names = list(played)
+    for name in baselines(spec):
+        played[name] = scripted(spec, name, config.eval.split, config.eval.instances)
+    show(console, config, spec, names, played)
 
 
-def scripted(spec: EnvSpec, name: str, split: str, instances: int) -> list[Trajectory]:
-    """A scripted policy on the held-out instances."""
-    env = spec.open()
-    played = [play_out(env, spec.id, POLICIES[name], start) for start in starts(split, instances)]
-    env.close()
-    return played
+def models_of(config: Config) -> list[str]:
+    """The models to be measured. Raises ConfigError for a comparison that is there anyway."""
+    first = config.model.path
+    other = config.eval.compare
+    if other is not None and other in (first, *SCRIPTED):
+        raise ConfigError(
+            f"eval.compare={other}: give a second model; random and solver are there anyway"
+        )
+    return [path for path in (first, other) if path is not None and path not in SCRIPTED]
 
 
-def make_spec(config: Config) -> EnvSpec:
-    """The task of a configuration, made once to see that it can be. Raises ConfigError."""
-    import gymnasium.error
-
-    spec = EnvSpec(config.env.id, dict(config.env.kwargs), config.env.protocol)
-    try:
-        check_options(spec.id, spec.kwargs)
-        spec.make().close()
-    except (gymnasium.error.Error, ImportError) as error:
-        raise ConfigError(f"env.id={spec.id}: {error}") from error
-    except ValueError as error:
-        raise ConfigError(f"env.id={spec.id}: {error}") from error
-    except Exception as error:  # whatever another's constructor raises is about its options
-        raise ConfigError(f"env.id={spec.id} with {spec.kwargs}: {error}") from error
-    return spec
-
-
-class Evaluator:
-    """Measures a policy on held-out instances of a task, sampled and greedy."""
-
-    def __init__(self, rollout: Rollout | OpenAIRollout, config: Config) -> None:
-        self.rollout, self.config = rollout, config
-        self.on_progress: Callable[[int, int], None] = lambda finished, tokens: None
-
-    def play(self, split: str, instances: int, temperature: float) -> list[Trajectory]:
-        """Trajectories of the held-out instances at a temperature."""
-        sampling = Sampling(temperature, self.config.sample.max_tokens)
-        return self.rollout.play(starts(split, instances), sampling, self.on_progress)
-
-    def both(self, split: str, instances: int) -> dict[str, list[Trajectory]]:
-        """Sampled at the configuration's temperature, and greedy."""
-        sampled = self.play(split, instances, self.config.sample.temperature)
-        return {"sampled": sampled, "greedy": self.play(split, instances, 0.0)}
-
-
-def server(config: Config, spec: EnvSpec, path: str) -> OpenAIRollout:
-    """The policy behind ``openai:NAME@URL``. Raises ConfigError for what it cannot be told."""
-    for name, value in config.engine.options.items():
-        if name not in (known := ("concurrency", "budget", "retries", "timeout")):
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise ConfigError(f"engine.options.{name}: model=openai takes {', '.join(known)}{hint}")
-        whole = type(value) is int and value >= (name != "retries")
-        if not (whole or (name == "budget" and value is None)) and not (
-            name == "timeout" and isinstance(value, float) and 0 < value < math.inf
-        ):
-            raise ConfigError(
-                f"engine.options.{name}={value}: concurrency (requests at once), budget (tokens) and retries are whole "
-                "numbers from 1 (retries: 0), timeout is in seconds"
-            )
-    if config.engine.name != "auto":
-        raise ConfigError(f"engine={config.engine.name} does nothing with model={path}: the server is the engine")
-    return OpenAIRollout(spec, path, **config.engine.options)
-
-
-def was_answered(trajectory: Trajectory) -> bool:
-    """Whether no request of it failed: what a server did not play is no lost game."""
-    return not (trajectory.error or "").startswith(SERVER)
-
-
-def _measure(config: Config, spec: EnvSpec, path: str, note: Callable[[str], None]) -> dict[str, list[Trajectory]]:
-    if path.startswith("openai:"):
-        player = server(config, spec, path)
-        whole = player.budget
-        player.budget = whole and whole // 2  # a half for the sampled pass, what is left for the greedy one
-        with watched(config) as on_progress:
-            evaluator = Evaluator(player, config)
-            evaluator.on_progress = on_progress
-            try:
-                sampled = evaluator.play(config.eval.split, config.eval.instances, config.sample.temperature)
-                player.budget = whole
-                greedy = evaluator.play(config.eval.split, config.eval.instances, 0.0)
-            finally:
-                note(f"{player.name} at {player.url}: {player.account}")
-        player.close()
-        played = {"sampled": sampled, "greedy": greedy}
-    else:
-        played = _measure_model(config, spec, path, note)
-    return {f"{label(path, config)} {kind}": trajectories for kind, trajectories in played.items()}
-
-
-def label(path: str, config: Config) -> str:
+def label(path: str, models: list[str]) -> str:
     """A model's name in a table: its end, or the whole where two would look the same."""
 
     def short(name: str) -> str:
         name = name.removeprefix("openai:").partition("@http")[0]
-        return name if len(name) < 20 else f"...{name[-16:]}"
+        return name if len(name) < SHORT else f"...{name[-16:]}"
 
-    other = config.eval.compare if path == config.model.path else config.model.path
-    return path if other is not None and short(other) == short(path) else short(path)
-
-
-def run(config: Config) -> None:
-    """Print the table of one policy (two with eval.compare), the random policy and the solver."""
-    from rich.console import Console
-
-    from ragen_lite.display import safe
-
-    console = Console()
-    spec = make_spec(config)
-    check_splits(spec, config.eval.split)
-    split, n = config.eval.split, config.eval.instances
-    played: dict[str, list[Trajectory]] = {}
-    pairs = []
-    if config.eval.compare in (config.model.path, "random", "solver"):
-        raise ConfigError(
-            f"eval.compare={config.eval.compare}: give a second model; random and solver are there anyway"
-        )
-    for path in [config.model.path, *([config.eval.compare] if config.eval.compare else [])]:
-        if path not in ("random", "solver"):
-            played |= _measure(config, spec, path, lambda text: console.print(safe(text)))
-    names = list(played)
-    if len(names) == 4:
-        pairs = [(names[0], names[2]), (names[1], names[3])]
-    for name in baselines(spec):
-        played[name] = scripted(spec, name, split, n)
-    failures = error_summary([t for ts in played.values() for t in ts])
-    answered = {name: [t for t in ts if was_answered(t)] for name, ts in played.items()}
-    if not any(answered[name] for name in names or answered):
-        raise ConfigError(f"{config.model.path}: no instance was answered to its end: {failures}")
-    console.print(
-        table(
-            {name: summarise(ts) for name, ts in answered.items() if ts},
-            f"{spec.id}, {n} instances of the {split} split; 95%: Wilson for success, bootstrap for return",
-        )
-    )
-    if by_task(next(iter(answered.values()))):
-        console.print(task_table(answered, "success on each task; 95%: Wilson"))
-    for a, b in pairs or [(name, "random") for name in names]:
-        both = [(x, y) for x, y in zip(played[a], played[b], strict=True) if was_answered(x) and was_answered(y)]
-        if both:
-            console.print(paired(a, [x for x, _ in both], b, [y for _, y in both]), markup=False)
-    if failures:
-        console.print(safe(f"failed: {failures}"))
+    alike = [name for name in models if short(name) == short(path)]
+    return path if len(alike) > 1 else short(path)
 
 
-def _measure_model(
-    config: Config, spec: EnvSpec, path: str, note: Callable[[str], None]
-) -> dict[str, list[Trajectory]]:
-    from ragen_lite import engines
-    from ragen_lite.models import load_policy
+# ---- playing ----
 
-    own = copy.deepcopy(config)
-    engines.resolve(own, note)
-    policy = load_policy(own, path)
-    engine, _ = engines.ready(own, policy, note=note)
-    rollout = Rollout(engine, policy.chat, spec, own.seed)
-    evaluator = Evaluator(rollout, own)
-    with watched(own) as on_progress:
-        evaluator.on_progress = on_progress
-        played = evaluator.both(own.eval.split, own.eval.instances)
+
+def measure_server(config: Config, spec: EnvSpec, path: str, note: Note) -> Played:
+    """A served model's episodes; half of its budget is for the sampled pass."""
+    engine = config.engine
+    policy = served_policy(spec, path, engine.name, engine.options)
+    whole = policy.budget
+    policy.budget = whole and whole // 2
+    sampling = Sampling(config.sample.temperature, config.sample.max_tokens)
+    split = config.eval.split
+    with watched(config.eval.instances) as on_progress:
+        evaluator = Evaluator(policy, sampling, on_progress)
+        try:
+            sampled = evaluator.play(split, config.eval.instances, sampling.temperature)
+            policy.budget = whole
+            greedy = evaluator.play(split, config.eval.instances, 0.0)
+        finally:
+            note(f"{policy.name} at {policy.url}: {policy.account}")
+    policy.close()
+    return {"sampled": sampled, "greedy": greedy}
+
+
+def measure_model(config: Config, spec: EnvSpec, path: str, note: Note) -> Played:
+    """A model's episodes, generated in this process."""
+    choice = generation.resolve(config.engine, config.model.dtype)
+    if choice.note:
+        note(choice.note)
+    model = replace(config.model, path=path)
+    policy = load_policy(model, config.seed, config.engine.max_model_len)
+    sampling = Sampling(config.sample.temperature, config.sample.max_tokens)
+    engine, _ = generation.ready(choice.config, policy, sampling.temperature, note=note)
+    rollout = Rollout(engine, policy.chat, spec, config.seed)
+    with watched(config.eval.instances) as on_progress:
+        evaluator = Evaluator(rollout, sampling, on_progress)
+        played = evaluator.both(config.eval.split, config.eval.instances)
     rollout.close()
     engine.close()
     return played
 
 
-@contextlib.contextmanager
-def watched(config: Config) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar over an evaluation's two passes, sampled and greedy, on a terminal."""
-    from rich.progress import Progress
+@dataclass(slots=True)
+class _TwoPasses:
+    """How far the sampled and the greedy pass have come."""
 
+    instances: int
+    before: int = 0  # episodes of the passes before this one
+    finished: int = 0  # of this one
+
+    def add(self, finished: int) -> int:
+        """Episodes of both passes, where ``finished`` are of the present one."""
+        if finished < self.finished:
+            self.before += self.instances
+        self.finished = finished
+        return self.before + finished
+
+
+@contextlib.contextmanager
+def watched(instances: int) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar over an evaluation's two passes, sampled and greedy, on a terminal."""
+    passes = _TwoPasses(instances)
     with Progress(transient=True) as progress:
-        total = 2 * config.eval.instances
-        task = progress.add_task("playing", total=total)
-        passed = [0, 0]  # trajectories of the first pass; of the present one
+        task = progress.add_task("playing", total=2 * instances)
 
         def on_progress(finished: int, tokens: int) -> None:
-            if finished < passed[1]:
-                passed[0] += config.eval.instances
-            passed[1] = finished
-            progress.update(task, completed=passed[0] + finished)
+            progress.update(task, completed=passes.add(finished))
 
         yield on_progress
 
 
+# ---- showing ----
+
+
+def was_answered(episode: Episode) -> bool:
+    """Whether no request of it failed: what a server did not play is no lost game."""
+    return not (episode.error or "").startswith(SERVER)
+
+
+def show(console: Console, config: Config, spec: EnvSpec, names: list[str], played: Played) -> None:
+    """The table, the tasks of a mixture, the comparisons, and what failed.
+
+    Raises ConfigError where no instance was answered to its end.
+    """
+    failures = error_summary([e for episodes in played.values() for e in episodes])
+    answered = {name: [e for e in es if was_answered(e)] for name, es in played.items()}
+    if not any(answered[name] for name in names or answered):
+        path = config.model.path
+        raise ConfigError(f"{path}: no instance was answered to its end: {failures}")
+    title = f"{spec.id}, {config.eval.instances} instances of the {config.eval.split} split"
+    summaries = {name: summarise(episodes) for name, episodes in answered.items() if episodes}
+    console.print(table(summaries, f"{title}; 95%: Wilson for success, bootstrap for return"))
+    if by_task(next(iter(answered.values()))):
+        console.print(task_table(answered, "success on each task; 95%: Wilson"))
+    for first, other in pairs_of(names):
+        compare(console, first, other, played)
+    if failures:
+        console.print(safe(f"failed: {failures}"))
+
+
+def pairs_of(names: list[str]) -> list[tuple[str, str]]:
+    """Which columns are compared: two models pass by pass, one with the random policy."""
+    if len(names) == 4:
+        return [(names[0], names[2]), (names[1], names[3])]
+    return [(name, "random") for name in names]
+
+
+def compare(console: Console, first: str, other: str, played: Played) -> None:
+    """A sentence on two policies, over the instances that both played to their end."""
+    pairs = zip(played[first], played[other], strict=True)
+    both = [(x, y) for x, y in pairs if was_answered(x) and was_answered(y)]
+    if both:
+        sentence = paired(first, [x for x, _ in both], other, [y for _, y in both])
+        console.print(sentence, markup=False)
+
+
 if __name__ == "__main__":
-    command("evaluate", "Measure a policy on held-out instances, beside the random policy and the solver.", run)
+    command(
+        "evaluate",
+        "Measure a policy on held-out instances, beside the random policy and the solver.",
+        evaluate,
+    )

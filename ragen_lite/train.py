@@ -1,347 +1,307 @@
 """python -m ragen_lite.train: the whole algorithm as one loop.
 
-rollout -> credit -> batch -> learner -> engine, once a step; around it evaluation, logs and checkpoints.
+rollout -> credit -> samples -> learner -> engine, once a step; around it evaluation, logs and
+checkpoints.
 """
 
 from __future__ import annotations
 
-import hashlib
-import signal
+import contextlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from types import FrameType
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
-from ragen_lite import checkpoint, engines
-from ragen_lite.agents.engine import EngineFailure, StaleWeights
-from ragen_lite.agents.isolation import EnvSpec
-from ragen_lite.agents.rollout import Rollout, Start, as_record, error_summary
-from ragen_lite.agents.trajectory import Group, Outcome, Sampling, Trajectory
-from ragen_lite.batch import Sample, correct, to_samples
-from ragen_lite.cli import command
-from ragen_lite.config import Config, ConfigError
-from ragen_lite.display import Display
-from ragen_lite.evaluate import Evaluator, baselines, check_splits, make_spec, scripted
-from ragen_lite.learner import Learner, Optim
-from ragen_lite.loss import FILTERS, LossInputs, LossOptions, policy_loss, token_weights
-from ragen_lite.models import Policy, load_policy
-from ragen_lite.report import write_report
-from ragen_lite.run import Run
-from ragen_lite.summary import measured, success_by_task, summarise
-from ragen_lite.sync import WeightSync
-
-
-def val_instances(config: Config) -> int:
-    """How many instances a run is watched on; the figures that count are measured on the test split."""
-    return min(128, config.eval.instances)
-
-
-class Interrupted(Exception):
-    """SIGINT or SIGTERM arrived."""
+from ragen_lite.agents.engines.protocol import EngineFailure, StaleWeights
+from ragen_lite.agents.episodes import error_summary
+from ragen_lite.agents.records import as_record
+from ragen_lite.agents.trajectory import Outcome, Sampling, Start, Trajectory, group_by_instance
+from ragen_lite.algorithms.losses import token_weights
+from ragen_lite.config.command_line import command
+from ragen_lite.config.groups import Algorithm, algorithm_of
+from ragen_lite.config.schema import Config, ConfigError, TrainConfig
+from ragen_lite.envs.splits import task_seed
+from ragen_lite.learning import generation
+from ragen_lite.learning.correction import corrected
+from ragen_lite.learning.credit import Credited, give_credit
+from ragen_lite.learning.samples import Sample
+from ragen_lite.models.loading import load_policy
+from ragen_lite.runs.display import Display
+from ragen_lite.runs.evaluation import baselines, check_splits, make_spec, scripted
+from ragen_lite.runs.folder import Run, run_slug
+from ragen_lite.runs.interruption import Interrupted, StopSignal
+from ragen_lite.runs.metrics import rollout_metrics
+from ragen_lite.runs.report import result_lines, write_report
+from ragen_lite.runs.session import Session, open_session
+from ragen_lite.runs.summaries import measured
 
 
-def task_seed(run_seed: int, step: int, group: int) -> int:
-    """The seed of a task instance: a hash, so that steps, groups and runs share none."""
-    text = f"{run_seed}/{step}/{group}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big")
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """What a step of training needs."""
+
+    session: Session
+    algorithm: Algorithm
+    sizes: TrainConfig
+    evaluate_every: int
+    save_every: int
+    sampling: Sampling
+    seed: int
+    display: Display
+    stop: StopSignal
+
+    def on_progress(self, finished: int, tokens: int) -> None:
+        """Show how far a rollout has come, and end it where a stop was asked for."""
+        self.display.rollout(finished, tokens)
+        self.stop.check()
 
 
-def train_starts(config: Config, step: int) -> list[Start]:
-    """The trajectories of one step: ``train.groups`` instances, ``train.group_size`` members each."""
-    progress = (step - 1) / config.train.steps
+# ---- one step ----
+
+
+def train_step(trainer: Trainer, step: int) -> dict[str, float]:
+    """Sample, credit, learn. Returns the step's metrics; writes its trajectories."""
+    session = trainer.session
+    engine = session.rollout.engine
+    engine.reset_metrics()
+    began = time.perf_counter()
+    trajectories = session.rollout.play(
+        starts(trainer, step), trainer.sampling, trainer.on_progress
+    )
+    check_failures(trainer, step, trajectories)
+    sampled = time.perf_counter()
+
+    engine_metrics = engine.metrics()
+    engine.sleep()
+    algorithm = trainer.algorithm
+    groups = group_by_instance(trajectories)
+    credited = give_credit(groups, algorithm.credit, algorithm.filter)
+    samples = [s for c in credited if c.kept for s in c.samples(algorithm.loss.turn_mask)]
+    if not samples:
+        session.note(f"step {step}: {nothing_kept(trajectories)}")
+    metrics = []
+    samples, mismatch = correct(trainer, samples)
+    for part, weights in optimiser_steps(trainer, samples, step):
+        metrics.append(session.learner.step(part, weights, algorithm.loss))
+    session.learner.version = step
+    updated = time.perf_counter()
+
+    write_trajectories(session.run, step, trajectories, credited)
+    trainer.display.show_trajectory(step, trajectories)
+    tokens = sum(turn.reply_tokens for t in trajectories for turn in t.turns)
+    return {
+        **rollout_metrics(trajectories),
+        "rollout/kept_groups": kept_share(credited),
+        "rollout/tokens_per_second": tokens / (sampled - began),
+        **engine_metrics,
+        **summed_up(metrics),
+        **mismatch,
+        "time/rollout_s": sampled - began,
+        "time/update_s": updated - sampled,
+    }
+
+
+def starts(trainer: Trainer, step: int) -> list[Start]:
+    """The trajectories of one step: train.groups instances, train.group_size members each."""
+    sizes = trainer.sizes
+    progress = (step - 1) / sizes.steps
     return [
-        Start(task_seed(config.seed, step, g), "train", g, member, progress)
-        for g in range(config.train.groups)
-        for member in range(config.train.group_size)
+        Start(task_seed(trainer.seed, step, group), "train", group, member, progress)
+        for group in range(sizes.groups)
+        for member in range(sizes.group_size)
     ]
 
 
-def group_by_instance(trajectories: Sequence[Trajectory]) -> list[Group]:
-    """Groups of one instance each, without the trajectories whose environment failed."""
-    by_group: dict[int, list[Trajectory]] = {}
-    for t in trajectories:
-        if t.outcome is not Outcome.ERROR:
-            by_group.setdefault(t.group, []).append(t)
-    return [Group(tuple(members)) for _, members in sorted(by_group.items())]
+def check_failures(trainer: Trainer, step: int, trajectories: Sequence[Trajectory]) -> None:
+    """Say which environments failed. Raises ConfigError where all did."""
+    failures = error_summary(trajectories)
+    if not failures:
+        return
+    trainer.session.note(f"step {step}: failed environments: {failures}")
+    if all(t.outcome is Outcome.ERROR for t in trajectories):
+        env_id = trainer.session.rollout.spec.id
+        raise ConfigError(f"every environment of {env_id} failed in step {step}: {failures}")
 
 
-def update(learner: Learner, samples: Sequence[Sample], config: Config, step: int) -> dict[str, float]:
-    """All optimiser steps of one iteration; returns the mean of their metrics (of the first one: the difference to the
-    engine)."""
-    if not samples:
-        return {}
-    algo, train = config.algo, config.train
-    mismatch: dict[str, float] = {}
-    if algo.correction != "off":
-        samples, mismatch = correct(samples, learner.score(samples), algo.correction)
-    options = LossOptions(algo.clip_low, algo.clip_high, algo.kl, algo.kl_coef, algo.entropy_coef)
-
-    def loss(inputs: LossInputs) -> Any:
-        return policy_loss(algo.loss, inputs, options)
-
-    metrics: list[dict[str, float]] = []
-    for epoch in range(train.epochs):
-        order = np.random.default_rng([config.seed, step, epoch]).permutation(len(samples))
-        for part in np.array_split(order, min(train.mini_batches, len(samples))):
-            chosen = [samples[i] for i in part]
-            lengths = [int(s.trained.sum()) for s in chosen]
-            weights = token_weights(lengths, algo.aggregation, config.sample.max_tokens)
-            metrics.append(learner.step(chosen, weights, loss))
-    mean = {name: float(np.mean([m[name] for m in metrics])) for name in metrics[0]}
-    first = {name: metrics[0][name] for name in ("train/logprob_gap", "train/mismatch_kl")}
-    return mean | first | mismatch | {"train/skipped": sum(m["train/skipped"] for m in metrics)}
-
-
-def rollout_metrics(trajectories: Sequence[Trajectory], kept: float, seconds: float) -> dict[str, float]:
-    """The rollout/ metrics of a step; ragen_lite/run.py says what each means."""
-    summary = summarise(trajectories)
-    tokens = sum(sum(t.sampled) for t in trajectories)
-    return {
-        "rollout/success": summary.success,
-        "rollout/return": summary.reward,
-        "rollout/turns": summary.turns,
-        "rollout/reply_tokens": summary.reply_tokens or 0.0,
-        "rollout/format_errors": summary.format_errors,
-        "rollout/out_of_tokens": summary.out_of_tokens,
-        "rollout/errors": summary.errors,
-        "rollout/kept_groups": kept,
-        "rollout/tokens_per_second": tokens / seconds,
-        **success_by_task("rollout", trajectories),
-    }
-
-
-@dataclass(slots=True)
-class Parts:
-    """What a training run is made of."""
-
-    config: Config
-    run: Run
-    policy: Policy
-    learner: Learner
-    sync: WeightSync
-    rollout: Rollout
-    evaluator: Evaluator
-    display: Display
-
-
-def build(config: Config, policy: Policy, spec: EnvSpec, run: Run, display: Display) -> Parts:
-    """Learner, engine and rollout of a run; the weights of its checkpoint where it is resumed.
-
-    Raises StaleWeights where the engine does not take them.
-    """
-    torch.manual_seed(config.seed)
-    per_step = config.train.epochs * config.train.mini_batches
-    optim = Optim(
-        lr=config.train.lr,
-        steps=config.train.steps * per_step,
-        warmup=config.train.warmup * per_step,
-        schedule=config.train.schedule,
-        weight_decay=config.train.weight_decay,
-        grad_clip=config.train.grad_clip,
-        microbatch_tokens=config.train.microbatch_tokens,
-        entropy_grad=config.algo.entropy_coef > 0,
-    )
-    reference = None
-    if config.algo.kl != "off":
-        reference = load_policy(config).model.requires_grad_(False)
-    learner = Learner(policy.model, optim, config.sample.temperature, reference, policy.autocast)
-    if run.checkpoint is not None:
-        checkpoint.restore(run.checkpoint, learner)
-    engine, sync = engines.ready(config, policy, lambda: learner.version, sleeping=True, note=display.note)
-    rollout = Rollout(engine, policy.chat, spec, config.seed)
-    return Parts(config, run, policy, learner, sync, rollout, Evaluator(rollout, config), display)
-
-
-def nothing_kept(name: str, trajectories: Sequence[Trajectory]) -> str:
+def nothing_kept(trajectories: Sequence[Trajectory]) -> str:
     """Why a step teaches nothing."""
-    acted = [turn for t in trajectories for turn in t.turns if turn.info.get("actions")]
-    hint = "" if acted else "; no reply was readable, so take a model that knows the format, or teach it by sft"
-    if acted and not any("success" in turn.info for turn in acted):
-        hint = "; the task's info never has a 'success', so take algo.filter=spread"
-    return f"algo.filter={name} kept no group, so nothing is learnt from it{hint}"
+    acted = [turn for t in trajectories for turn in t.turns if turn.actions]
+    hint = ""
+    if not acted:
+        hint = "; no reply was readable, so take a model that knows the format, or teach it by sft"
+    elif not any("success" in turn.info for turn in acted):
+        hint = "; the task's info never has a 'success', so take filter=spread"
+    return f"the filter kept no group, so nothing is learnt from it{hint}"
 
 
-def iterate(parts: Parts, step: int, on_progress: Callable[[int, int], None]) -> dict[str, float]:
-    """One step: sample, credit, learn. Returns its metrics; writes its trajectories."""
-    config, run = parts.config, parts.run
-    engine = parts.rollout.engine
-    engine.metrics()  # an evaluation's are not this step's
-    began = time.perf_counter()
-    sampling = Sampling(config.sample.temperature, config.sample.max_tokens)
-    trajectories = parts.rollout.play(train_starts(config, step), sampling, on_progress)
-    if failures := error_summary(trajectories):
-        parts.display.note(f"step {step}: failed environments: {failures}")
-        if all(t.outcome is Outcome.ERROR for t in trajectories):
-            raise ConfigError(f"every environment of {config.env.id} failed in step {step}: {failures}")
-    sampled = time.perf_counter()
+def kept_share(credited: Sequence[Credited]) -> float:
+    """Share of the step's groups that passed the filter."""
+    kept = {c.trajectory.group: c.kept for c in credited}
+    return sum(kept.values()) / max(1, len(kept))
 
-    hits = engine.metrics()
-    engine.sleep()
-    groups = group_by_instance(trajectories)
-    kept = [group for group in groups if FILTERS[config.algo.filter](group)]
-    samples = [(t, sample) for g in kept for t, sample in zip(g.trajectories, to_samples(g, config.algo), strict=True)]
+
+def correct(trainer: Trainer, samples: list[Sample]) -> tuple[list[Sample], dict[str, float]]:
+    """The samples with the correction's importance weights, and its metrics, where there is one."""
+    correction = trainer.algorithm.correction
+    if not samples or not correction.active:
+        return samples, {}
+    return corrected(samples, trainer.session.learner.score(samples), correction)
+
+
+def optimiser_steps(
+    trainer: Trainer, samples: Sequence[Sample], step: int
+) -> Iterator[tuple[list[Sample], list[float]]]:
+    """The mini-batches of all epochs, each with the weights of its samples' tokens."""
+    sizes = trainer.sizes
     if not samples:
-        parts.display.note(f"step {step}: {nothing_kept(config.algo.filter, trajectories)}")
-    learnt = update(parts.learner, [sample for _, sample in samples], config, step)
-    parts.learner.version = step
-    updated = time.perf_counter()
-
-    credit = {id(t): sample.advantages.tolist() for t, sample in samples}
-    run.write_trajectories(step, (as_record(t, credit.get(id(t))) for t in trajectories))
-    parts.display.show_trajectory(step, trajectories)
-    return (
-        rollout_metrics(trajectories, len(kept) / max(1, len(groups)), sampled - began)
-        | hits
-        | learnt
-        | {"time/rollout_s": sampled - began, "time/update_s": updated - sampled}
-    )
+        return
+    for epoch in range(sizes.epochs):
+        order = np.random.default_rng([trainer.seed, step, epoch]).permutation(len(samples))
+        for part in np.array_split(order, min(sizes.mini_batches, len(samples))):
+            batch = [samples[i] for i in part]
+            lengths = [sample.trained for sample in batch]
+            aggregation = trainer.algorithm.loss.aggregation
+            yield batch, token_weights(lengths, aggregation, trainer.sampling.max_tokens)
 
 
-def hand_over(parts: Parts, step: int) -> dict[str, float]:
-    """Wake the engine and give it the weights of a step. Raises StaleWeights, EngineFailure."""
-    began = time.perf_counter()
-    parts.rollout.engine.wake()
-    parts.sync(parts.rollout.engine, step)
-    return {"train/probe_gap": parts.sync.gap, "time/sync_s": time.perf_counter() - began}
+def summed_up(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The train/ metrics of a step's optimiser steps.
+
+    Means; of the first one, before any update, the difference to the engine; the number skipped.
+    """
+    if not metrics:
+        return {}
+    found = {name: float(np.mean([m[name] for m in metrics])) for name in metrics[0]}
+    for name in ("train/logprob_gap", "train/mismatch_kl"):
+        found[name] = metrics[0][name]
+    found["train/skipped"] = sum(m["train/skipped"] for m in metrics)
+    return found
 
 
-def measure(parts: Parts, split: str, instances: int) -> dict[str, Any]:
-    """Success of the present policy, sampled and greedy, as eval/ metrics and as JSON."""
-    played = parts.evaluator.both(split, instances)
-    if failures := error_summary([t for trajectories in played.values() for t in trajectories]):
-        parts.display.note(f"measuring on {split}: failed environments: {failures}")
-    return measured(played)
-
-
-def eval_metrics(parts: Parts, baselines: dict[str, float]) -> dict[str, float]:
-    """The eval/ metrics on the val split."""
-    found = measure(parts, "val", val_instances(parts.config))
-    rows = found["rows"]
-    sampled = rows["sampled"]
-    tasks = {f"eval/success/{k}": v["sampled"]["success"] for k, v in found.get("tasks", {}).items()}
-    return {
-        "eval/success": sampled["success"],
-        "eval/success_low": sampled["success_low"],
-        "eval/success_high": sampled["success_high"],
-        "eval/greedy_success": rows["greedy"]["success"],
-        **tasks,
-        **baselines,
+def write_trajectories(
+    run: Run, step: int, trajectories: Sequence[Trajectory], credited: Sequence[Credited]
+) -> None:
+    """The step's records, with the advantages of what was learnt from."""
+    advantages = {
+        (c.trajectory.group, c.trajectory.member): [array.tolist() for array in c.advantages]
+        for c in credited
+        if c.kept
     }
+    records = (as_record(t, advantages.get((t.group, t.member))) for t in trajectories)
+    run.write_trajectories(step, records)
 
 
-def val_baselines(config: Config, spec: EnvSpec) -> dict[str, float]:
-    """The random policy and the solver, where there is one, on the instances a run is watched on."""
-    n = val_instances(config)
-    return {f"eval/{name}_success": summarise(scripted(spec, name, "val", n)).success for name in baselines(spec)}
+# ---- the loop ----
 
 
 def train(config: Config) -> None:
     """Train a policy on a task. Raises ConfigError for input that cannot work."""
-    notes: list[str] = []
-    engines.resolve(config, notes.append)
-    spec = make_spec(config)
+    with opened(config) as trainer:
+        measure_start(trainer)
+        for step in range(trainer.session.run.start + 1, trainer.sizes.steps + 1):
+            row = train_step(trainer, step)
+            finish_step(trainer, step, row)
+        conclude(trainer)
+
+
+@contextlib.contextmanager
+def opened(config: Config) -> Iterator[Trainer]:
+    """A trainer for a configuration; however it ends, the finished steps are saved."""
+    engine = generation.resolve(config.engine, config.model.dtype)
+    generation.check_correction(config.correction.name, engine)
+    config = replace(config, engine=engine.config)
+    algorithm = algorithm_of(config)
+    spec = make_spec(config.env)
     check_splits(spec, "train", "val", "test")
-    policy = load_policy(config)
-    run = Run.open(config)
-    with run.begun(), Display(config, run) as display:
-        for note in (*notes, *run.notes):
-            display.note(note)
+    policy = load_policy(config.model, config.seed, config.engine.max_model_len)
+    slug = run_slug(spec.id, "train", config.run.name)
+    settings = asdict(config)
+    run = Run.open(config.run, slug, settings)
+    wandb = settings if config.run.wandb else None
+    with run.begun(), Display(run, config.train, wandb) as display:
+        display.notes([engine.note, *run.notes])
         display.status("making the engine")
-        parts = build(config, policy, spec, run, display)
-        stop = listen()
+        session = open_session(config, policy, spec, run, display.note, algorithm.kl)
+        trainer = Trainer(
+            session=session,
+            algorithm=algorithm,
+            sizes=config.train,
+            evaluate_every=config.eval.every,
+            save_every=config.run.save_every,
+            sampling=session.evaluator.sampling,
+            seed=config.seed,
+            display=display,
+            stop=StopSignal(),
+        )
+        session.evaluator.on_progress = trainer.on_progress
         try:
-            _loop(parts, spec, stop)
+            yield trainer
         except Interrupted:
-            display.note(farewell(run))
+            session.save()
+            write_report(run)
+            display.note(session.farewell())
         except (EngineFailure, StaleWeights):
-            display.note(farewell(run))
+            save_if_possible(session)
+            display.note(session.farewell())
             raise
         finally:
-            parts.rollout.close()
-            parts.rollout.engine.close()
+            session.close()
 
 
-def farewell(run: Run) -> str:
-    """What a run says that was asked to stop."""
-    if not any((run.folder / "checkpoints").glob("step-*")):
-        return "stopped before the first step was done: there is nothing to go on from"
-    return f"stopped; the last checkpoint is in {run.folder / 'checkpoints'}; go on with run.resume=auto"
+def measure_start(trainer: Trainer) -> None:
+    """Measure the starting policy, on the test split and on the instances that are watched."""
+    session = trainer.session
+    run = session.run
+    if run.read_json("before.json") is None:
+        trainer.display.status("measuring the starting policy on the test split")
+        run.write_json("before.json", session.measure())
+    if run.start == 0:
+        run.log({"step": 0, **session.watch()})
 
 
-def _loop(parts: Parts, spec: EnvSpec, stop: list[int]) -> None:
-    config, run, display = parts.config, parts.run, parts.display
-    done = saved = run.start
+def finish_step(trainer: Trainer, step: int, metrics: dict[str, float]) -> None:
+    """Hand the weights over, watch, log and save.
 
-    def on_progress(finished: int, tokens: int) -> None:
-        display.rollout(finished, tokens)
-        if stop:
-            raise Interrupted
-
-    def save() -> None:
-        nonlocal saved
-        if done > saved:
-            checkpoint.save(run.folder / "checkpoints", done, parts.learner, parts.policy.tokenizer)
-            saved = done
-
-    parts.evaluator.on_progress = on_progress
+    A failing engine, or a stop during the evaluation, loses the evaluation, not the step.
+    """
+    session = trainer.session
+    last = step == trainer.sizes.steps
+    session.done = step
+    row: dict[str, Any] = {"step": step, **metrics}
     try:
-        baseline = val_baselines(config, spec)
-        if run.read_json("before.json") is None:
-            display.status("measuring the starting policy on the test split")
-            run.write_json("before.json", measure(parts, "test", config.eval.instances))
-        if run.start == 0:
-            run.log({"step": 0, **eval_metrics(parts, baseline)})
-        for step in range(run.start + 1, config.train.steps + 1):
-            row = {"step": step, **iterate(parts, step, on_progress)}
-            done = step
-            try:
-                row |= hand_over(parts, step)
-                if config.eval.every and step % config.eval.every == 0 and step < config.train.steps:
-                    row |= eval_metrics(parts, baseline)
-            finally:  # a failing engine or a stop during the evaluation loses the evaluation, not the step
-                run.log(row)
-                display.step(row)
-            if step % config.run.save_every == 0 or step == config.train.steps:
-                save()
-            if stop:
-                raise Interrupted
-        display.status("measuring the trained policy on the test split")
-        run.write_json("after.json", measure(parts, "test", config.eval.instances))
-    except Interrupted:
-        save()
-        write_report(run)
-        raise
-    except (EngineFailure, StaleWeights):
-        try:
-            save()
-            write_report(run)
-        except Exception as error:  # a device that is gone takes the learner's weights with it; the first error is told
-            display.note(f"step {done} could not be saved: {error}")
-        raise
-    for name in baselines(spec):
-        played = scripted(spec, name, "test", config.eval.instances)
-        run.write_json(f"{name}.json", measured({name: played}))
-    write_report(run)
-    display.finish()
+        row |= session.hand_over(step)
+        if trainer.evaluate_every and step % trainer.evaluate_every == 0 and not last:
+            row |= session.watch()
+    finally:
+        session.run.log(row)
+        trainer.display.step(row)
+    if last or step % trainer.save_every == 0:
+        session.save()
+    trainer.stop.check()
 
 
-def listen() -> list[int]:
-    """SIGINT and SIGTERM ask once for a clean end: their numbers appear in the list. A second one ends at once."""
-    got: list[int] = []
+def conclude(trainer: Trainer) -> None:
+    """Measure the trained policy, the random one and the solver, and write the report."""
+    session = trainer.session
+    trainer.display.status("measuring the trained policy on the test split")
+    session.run.write_json("after.json", session.measure())
+    for name in baselines(session.rollout.spec):
+        played = scripted(session.rollout.spec, name, "test", session.instances)
+        session.run.write_json(f"{name}.json", measured({name: played}))
+    write_report(session.run)
+    trainer.display.finish(result_lines(session.run))
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        got.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
-    return got
+def save_if_possible(session: Session) -> None:
+    """Save what is finished after a failure; a device that is gone takes the weights with it."""
+    try:
+        session.save()
+        write_report(session.run)
+    except Exception as error:  # the first error is what is told
+        session.note(f"step {session.done} could not be saved: {error}")
 
 
 if __name__ == "__main__":
-    command("train", "Train a language model on a text environment, over many turns, with GRPO.", train)
+    command("train", "Train a language model on a text environment, over many turns.", train)

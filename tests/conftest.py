@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from ragen_lite import scratch
 from ragen_lite.agents.chat import Chat
+from ragen_lite.models import scratch
 
 ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
@@ -43,7 +43,9 @@ def gym_sokoban_env() -> Any:
     """gym-sokoban's own SokobanEnv class; it wants pkg_resources, which newer setuptools no longer have."""
     if "pkg_resources" not in sys.modules:
         stub: Any = types.ModuleType("pkg_resources")
-        stub.resource_filename = lambda module, name: str(Path(sys.modules[module].__file__ or "").parent / name)
+        stub.resource_filename = lambda module, name: str(
+            Path(sys.modules[module].__file__ or "").parent / name
+        )
         sys.modules["pkg_resources"] = stub
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 
-from ragen_lite import scratch
 from ragen_lite.agents.chat import Chat
+from ragen_lite.models import scratch
 
 QWEN25 = (
     "{%- if messages[0]['role'] == 'system' %}{{ '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}"
@@ -46,7 +46,9 @@ LLAMA_SPECIAL = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>"
 
 def with_template(name: str) -> Chat:
     tokenizer: Any = scratch.load_tokenizer()
-    tokenizer.add_special_tokens({"extra_special_tokens": [AddedToken(t, special=True) for t in LLAMA_SPECIAL]})
+    tokenizer.add_special_tokens(
+        {"extra_special_tokens": [AddedToken(t, special=True) for t in LLAMA_SPECIAL]}
+    )
     tokenizer.chat_template = TEMPLATES[name]
     return Chat(tokenizer)
 

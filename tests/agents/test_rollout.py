@@ -7,18 +7,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragen_lite.agents.chat import Chat
-from ragen_lite.agents.engine import Request
-from ragen_lite.agents.isolation import EnvSpec
-from ragen_lite.agents.rollout import PromptTooLong, Rollout, Start, as_record, error_summary
-from ragen_lite.agents.torch_engine import TorchEngine
-from ragen_lite.agents.trajectory import Completion, Outcome, Sampling, Stop
+from ragen_lite.agents.engines.protocol import Request
+from ragen_lite.agents.environments import EnvSpec
+from ragen_lite.agents.episodes import error_summary
+from ragen_lite.agents.records import as_record
+from ragen_lite.agents.rollout import PromptTooLong, Rollout
+from ragen_lite.agents.trajectory import Completion, Outcome, Sampling, Start, Stop
+from tests.fixtures.making import torch_engine
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 GUESS = "envs_for_tests:ragen_lite_tests/Guess-v0"
@@ -30,7 +31,11 @@ class Scripted:
     """An engine that gives replies from a list, in pieces of its own choosing: request k of a trajectory gets reply k."""
 
     def __init__(
-        self, chat: Chat, replies: list[tuple[list[int], Stop]], max_model_len: int = 1000, late: int = 1
+        self,
+        chat: Chat,
+        replies: list[tuple[list[int], Stop]],
+        max_model_len: int = 1000,
+        late: int = 1,
     ) -> None:
         self.replies, self.max_model_len, self.late = replies, max_model_len, late
         self.requests: list[Request] = []
@@ -56,6 +61,15 @@ class Scripted:
         self.released.append(id)
 
     def load_weights(self, tensors: Iterable[tuple[str, torch.Tensor]], version: int) -> None: ...
+    def metrics(self) -> dict[str, float]:
+        return {}
+
+    def reset_metrics(self) -> None: ...
+    def close(self) -> None: ...
+    @property
+    def version(self) -> int:
+        return 0
+
     def sleep(self) -> None: ...
     def wake(self) -> None: ...
 
@@ -91,19 +105,21 @@ def test_the_literal_ids_mask_and_spans_of_three_turns(chat: Chat) -> None:
                 f"Turn 4:\nState:\nturn 1 gave 1\nYou have 3 actions left.{end}"),
         (True, f"{YES}<|im_end|>"),
     ]  # fmt: skip
-    assert decode(list(t.token_ids)) == "".join(text for _, text in pieces)
+    assert decode(list(t.contexts[0].token_ids)) == "".join(text for _, text in pieces)
     at = 0
     for sampled, text in pieces:
         length = 1
-        while decode(list(t.token_ids[at : at + length])) != text:
+        while decode(list(t.contexts[0].token_ids[at : at + length])) != text:
             length += 1
-        assert t.sampled[at : at + length] == (sampled,) * length, text
+        assert t.contexts[0].loss_mask[at : at + length] == (sampled,) * length, text
         at += length
-    assert at == len(t.token_ids)
-    spans = [t.token_ids[turn.start : turn.stop] for turn in t.turns]
+    assert at == len(t.contexts[0].token_ids)
+    spans = [t.contexts[0].token_ids[turn.start : turn.stop] for turn in t.turns]
     assert spans == [tuple(ids) for ids, _ in engine.replies]
-    assert [t.logprobs[turn.start] for turn in t.turns] == [-0.1] * 4
-    assert [r.token_ids for r in engine.requests] == [t.token_ids[: turn.start] for turn in t.turns]
+    assert [t.contexts[0].behaviour_logprobs[turn.start] for turn in t.turns] == [-0.1] * 4
+    assert [r.token_ids for r in engine.requests] == [
+        t.contexts[0].token_ids[: turn.start] for turn in t.turns
+    ]
     assert [turn.reward for turn in t.turns] == [1.0, -0.5, -0.5, 1.0]
     assert t.outcome is Outcome.OUT_OF_TURNS and engine.released == [0]
 
@@ -131,16 +147,23 @@ def test_the_invariant_holds_on_random_conversations(
         requests = [r for r in engine.requests if r.id == i]
         assert t.seed == i and len(requests) == len(t.turns)
         for k, turn in enumerate(t.turns):
-            assert list(t.token_ids[turn.start : turn.stop]) == scripted[k % len(scripted)][0]
-            assert requests[k].token_ids == t.token_ids[: turn.start]
-        assert sum(t.sampled) == sum(len(scripted[k % len(scripted)][0]) for k in range(len(t.turns)))
+            assert (
+                list(t.contexts[0].token_ids[turn.start : turn.stop])
+                == scripted[k % len(scripted)][0]
+            )
+            assert requests[k].token_ids == t.contexts[0].token_ids[: turn.start]
+        assert sum(t.contexts[0].loss_mask) == sum(
+            len(scripted[k % len(scripted)][0]) for k in range(len(t.turns))
+        )
 
 
 def test_a_real_engine_keeps_the_invariant_and_repeats_itself(chat: Chat, model: Any) -> None:
     def play() -> list[dict[str, Any]]:
-        engine = TorchEngine(model, chat.stop_ids, 600, slots=3)
+        engine = torch_engine(model, chat.stop_ids, 600, slots=3)
         rollout = Rollout(engine, chat, EnvSpec("ragen_lite/Sokoban-v0"), run_seed=5)
-        played = rollout.play([Start(s, group=s // 2, member=s % 2) for s in range(7)], Sampling(1.0, 12))
+        played = rollout.play(
+            [Start(s, group=s // 2, member=s % 2) for s in range(7)], Sampling(1.0, 12)
+        )
         for t in played:
             t.check()
         return [as_record(t) for t in played]
@@ -149,12 +172,15 @@ def test_a_real_engine_keeps_the_invariant_and_repeats_itself(chat: Chat, model:
 
 
 def test_members_of_a_group_see_the_same_instance_and_draw_apart(chat: Chat, model: Any) -> None:
-    engine = TorchEngine(model, chat.stop_ids, 600)
+    engine = torch_engine(model, chat.stop_ids, 600)
     a, b = Rollout(engine, chat, EnvSpec("ragen_lite/Sokoban-v0"), 0).play(
         [Start(9, member=m) for m in range(2)], Sampling(1.0, 12)
     )
     assert a.turns[0].observation == b.turns[0].observation
-    assert a.token_ids[a.turns[0].start : a.turns[0].stop] != b.token_ids[b.turns[0].start : b.turns[0].stop]
+    assert (
+        a.contexts[0].token_ids[a.turns[0].start : a.turns[0].stop]
+        != b.contexts[0].token_ids[b.turns[0].start : b.turns[0].stop]
+    )
 
 
 @pytest.mark.parametrize(
@@ -168,11 +194,18 @@ def test_members_of_a_group_see_the_same_instance_and_draw_apart(chat: Chat, mod
         ("info", "info|NoneType"),
     ],
 )
-def test_a_failing_environment_ends_its_own_trajectory_only(chat: Chat, fault: str, message: str) -> None:
+def test_a_failing_environment_ends_its_own_trajectory_only(
+    chat: Chat, fault: str, message: str
+) -> None:
     engine = Scripted(chat, [ended(chat, YES)])
     spec = EnvSpec(GUESS, {"fault": fault, "at": 2})
     played = Rollout(engine, chat, spec, 0).play([Start(s) for s in range(4)], LONG)
-    assert [t.outcome for t in played] == [Outcome.ERROR, Outcome.SUCCESS, Outcome.SUCCESS, Outcome.ERROR]
+    assert [t.outcome for t in played] == [
+        Outcome.ERROR,
+        Outcome.SUCCESS,
+        Outcome.SUCCESS,
+        Outcome.ERROR,
+    ]
     for t in played:
         t.check()
     import re
@@ -182,8 +215,12 @@ def test_a_failing_environment_ends_its_own_trajectory_only(chat: Chat, fault: s
     assert len(played[0].turns) == (0 if fault == "reset" else 1)
 
 
-@pytest.mark.parametrize(("fault", "message"), [("hang", "time limit of 0.5 s"), ("exit", "ended without an answer")])
-def test_an_environment_that_hangs_or_dies_in_its_process(chat: Chat, fault: str, message: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "message"), [("hang", "time limit of 0.5 s"), ("exit", "ended without an answer")]
+)
+def test_an_environment_that_hangs_or_dies_in_its_process(
+    chat: Chat, fault: str, message: str
+) -> None:
     engine = Scripted(chat, [ended(chat, YES)])
     rollout = Rollout(engine, chat, EnvSpec(GUESS, {"fault": fault, "at": 2, "time_limit": 0.5}), 0)
     played = rollout.play([Start(0), Start(1)], LONG)
@@ -199,7 +236,9 @@ def test_more_processes_than_are_kept_at_once(chat: Chat, monkeypatch: pytest.Mo
     engine = Scripted(chat, [ended(chat, YES)])
     rollout = Rollout(engine, chat, EnvSpec(GUESS, {"time_limit": 5.0}), 0)
     played = rollout.play([Start(s) for s in range(7)], LONG)
-    assert [t.outcome for t in played] == [Outcome.SUCCESS] * 7 and [t.seed for t in played] == list(range(7))
+    assert [t.outcome for t in played] == [Outcome.SUCCESS] * 7 and [
+        t.seed for t in played
+    ] == list(range(7))
     assert len(rollout._free) == 2
     rollout.close()
 
@@ -215,10 +254,16 @@ def test_an_environment_that_cannot_be_made_in_its_process(chat: Chat) -> None:
 
 def test_a_prompt_that_does_not_fit(chat: Chat) -> None:
     with pytest.raises(PromptTooLong, match="engine.max_model_len=60"):
-        Rollout(Scripted(chat, [ended(chat, YES)], 60), chat, EnvSpec(GUESS), 0).play([Start(1)], LONG)
+        Rollout(Scripted(chat, [ended(chat, YES)], 60), chat, EnvSpec(GUESS), 0).play(
+            [Start(1)], LONG
+        )
     engine = Scripted(chat, [ended(chat, YES)], 200)
     (t,) = Rollout(engine, chat, EnvSpec(GUESS), 0).play([Start(1)], LONG)
-    assert t.outcome is Outcome.OUT_OF_TOKENS and t.turns and t.token_ids[-1] == chat.end_id
+    assert (
+        t.outcome is Outcome.OUT_OF_TOKENS
+        and t.turns
+        and t.contexts[0].token_ids[-1] == chat.end_id
+    )
     t.check()
 
 
@@ -238,19 +283,26 @@ def test_noise_of_an_environment_comes_from_seed_and_member(chat: Chat) -> None:
     seen: list[Any] = []
     rollout._free = [rollout.spec.open() for _ in range(2)]
     for handle in rollout._free:
-        original = handle.send
-        handle.send = lambda method, original=original, **kw: (seen.append(kw.get("options")), original(method, **kw))[
-            1
-        ]  # type: ignore[method-assign,misc]
+        original = handle.reset
+
+        def reset(seed: int, options: Any, original: Any = original) -> None:
+            seen.append(options)
+            original(seed, options)
+
+        handle.reset = reset  # type: ignore[method-assign]
     rollout.play([Start(1, "val", member=0), Start(1, "val", member=1)], LONG)
-    options = [o for o in seen if o]
-    assert options == [{"split": "val", "member": 0}, {"split": "val", "member": 1}]
+    assert seen == [{"split": "val", "member": 0}, {"split": "val", "member": 1}]
 
 
 def test_a_record_is_plain_json(chat: Chat) -> None:
     import json
 
-    (t,) = Rollout(Scripted(chat, [ended(chat, YES)]), chat, EnvSpec(GUESS), 0).play([Start(1)], LONG)
-    record = json.loads(json.dumps(as_record(t, np.ones(len(t.token_ids)).tolist())))
-    assert record["outcome"] == "success" and record["token_ids"] == list(t.token_ids)
-    assert sum(record["sampled"]) == sum(t.sampled) and len(record["advantages"]) == len(t.token_ids)
+    (t,) = Rollout(Scripted(chat, [ended(chat, YES)]), chat, EnvSpec(GUESS), 0).play(
+        [Start(1)], LONG
+    )
+    record = json.loads(json.dumps(as_record(t, [[1.0] * len(t.contexts[0].token_ids)])))
+    (context,) = record["contexts"]
+    assert record["outcome"] == "success" and record["returns"] == t.returns
+    assert context["token_ids"] == list(t.contexts[0].token_ids)
+    assert sum(context["loss_mask"]) == sum(t.contexts[0].loss_mask)
+    assert context["advantages"] == [1.0] * len(t.contexts[0].token_ids)

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragen_lite.agents.isolation import EnvSpec
+from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.scripted import random_policy
-from ragen_lite.envs.dialogue import PROTOCOLS, Dialogue, Unreadable, read_boxed, read_think_answer
-from ragen_lite.envs.sokoban import Sokoban
-from ragen_lite.envs.sokoban_levels import parse_level
+from ragen_lite.envs.dialogue import Dialogue
+from ragen_lite.envs.formats import PROTOCOLS, Unreadable, read_boxed, read_think_answer
+from ragen_lite.envs.games.sokoban.levels import parse_level
+from ragen_lite.envs.games.sokoban.task import Sokoban
 
 
 def corridor(**options: Any) -> Dialogue:
@@ -68,23 +69,45 @@ def test_no_reply_breaks_a_protocol(reply: str) -> None:
 
 def test_a_turn_carries_out_its_actions_and_sums_their_rewards() -> None:
     env = corridor()
-    message, reward, terminated, truncated, info = env.step("<think></think><answer>right || RIGHT</answer>")
+    message, reward, terminated, truncated, info = env.step(
+        "<think></think><answer>right || RIGHT</answer>"
+    )
     assert reward == pytest.approx(-0.2) and not terminated and not truncated
-    assert info["actions"] == ["Right", "Right"] and info["unreadable"] is None and info["regret"] == 0.0
+    assert (
+        info["actions"] == ["Right", "Right"]
+        and info["unreadable"] is None
+        and info["regret"] == 0.0
+    )
     assert message == (
         "Turn 2:\nState:\n# # # # # # #\n# _ _ P X O #\n# # # # # # #\nP (1,3), X (1,4), O (1,5)\n"
         "You have 4 actions left. Always output: <think> [your thoughts] </think> <answer> [your answer] </answer>"
     )
-    assert env.step("<think></think><answer>Right</answer>")[1:4] == (pytest.approx(10.9), True, False)
+    assert env.step("<think></think><answer>Right</answer>")[1:4] == (
+        pytest.approx(10.9),
+        True,
+        False,
+    )
 
 
 def test_an_unreadable_turn_changes_nothing_and_says_why() -> None:
     env = corridor()
     before = env._state
-    for reply in ("go right", "<think></think><answer>Right || Jump</answer>", "<think></think><answer></answer>"):
+    for reply in (
+        "go right",
+        "<think></think><answer>Right || Jump</answer>",
+        "<think></think><answer></answer>",
+    ):
         message, reward, _, _, info = env.step(reply)
-        assert reward == pytest.approx(-0.2) and info["unreadable"] and info["actions"] == [] and env._state == before
-        assert message.startswith("Your reply could not be read: ") and "You have 6 actions left" in message
+        assert (
+            reward == pytest.approx(-0.2)
+            and info["unreadable"]
+            and info["actions"] == []
+            and env._state == before
+        )
+        assert (
+            message.startswith("Your reply could not be read: ")
+            and "You have 6 actions left" in message
+        )
     assert env.turn == 4
 
 
@@ -105,7 +128,9 @@ class Echo(gym.Env[str, int]):
     observation_space = gym.spaces.Text(10)
     action_space = gym.spaces.Discrete(2, start=3)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         super().reset(seed=seed)
         return "hello", {}
 
@@ -133,8 +158,14 @@ def test_members_share_the_instance_and_differ_in_chance() -> None:
     shown = {}
     for member in (0, 1, 0):
         first = env.reset(seed=4, options={"split": "train", "member": member})[0]
-        shown.setdefault(member, []).append((first, env.step("<think></think><answer>3</answer>")[0]))
-    assert shown[0][0] == shown[0][1] and shown[0][0][0] == shown[1][0][0] and shown[0][0][1] != shown[1][0][1]
+        shown.setdefault(member, []).append(
+            (first, env.step("<think></think><answer>3</answer>")[0])
+        )
+    assert (
+        shown[0][0] == shown[0][1]
+        and shown[0][0][0] == shown[1][0][0]
+        and shown[0][0][1] != shown[1][0][1]
+    )
 
 
 def test_spaces_that_are_no_text_and_unknown_protocols_are_refused() -> None:
@@ -150,12 +181,12 @@ def test_neither_chance_nor_the_scripted_policies_repeat_the_draws_of_the_instan
     firsts = 0
     for seed in range(60):
         for member in (0, 1):
-            handle.send("reset", seed=seed, options={"split": "train", "member": member})
+            handle.reset(seed, {"split": "train", "member": member})
             handle.take()
             streams = [np.random.default_rng(seed), task.np_random, handle._rng]
             assert len({int(stream.integers(2**62)) for stream in streams}) == 3
-        handle.send("reset", seed=seed, options={"split": "train", "member": 0})
+        handle.reset(seed, {"split": "train", "member": 0})
         handle.take()
-        handle.send("act", policy=random_policy)
-        firsts += handle.take()[4]["success"]
+        handle.act(random_policy)
+        firsts += handle.take().success
     assert firsts <= 3  # one word in 483 is found at once by chance

@@ -7,13 +7,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from ragen_lite.envs.arithmetic import Arithmetic, columns
-from ragen_lite.envs.countdown import Countdown
-from ragen_lite.envs.expression import combine
-from ragen_lite.envs.game_2048 import Game2048
-from ragen_lite.envs.knights_knaves import KnightsKnaves
-from ragen_lite.envs.sudoku import Sudoku
-from ragen_lite.envs.wordle import Wordle
+from ragen_lite.envs.answers.arithmetic import Arithmetic, columns
+from ragen_lite.envs.answers.countdown import Countdown
+from ragen_lite.envs.answers.expression import combine
+from ragen_lite.envs.answers.knights_knaves.task import KnightsKnaves
+from ragen_lite.envs.games.game_2048 import Game2048
+from ragen_lite.envs.games.sudoku import Sudoku
+from ragen_lite.envs.games.wordle import Wordle
 
 RNG = np.random.default_rng(0)
 
@@ -63,7 +63,9 @@ def test_knights_and_knaves_rules_out_every_assignment_before_the_right_one() ->
         env.reset(seed=seed)
         lines = env.demonstrate(RNG)[0].split(", ")
         roles, fits = zip(*(line.split(": ") for line in lines), strict=True)
-        assert roles[-1].split() == ["truth" if role == "knight" else "lie" for role in env.puzzle.identities]
+        assert roles[-1].split() == [
+            "truth" if role == "knight" else "lie" for role in env.puzzle.identities
+        ]
         assert set(fits[-1].split()) == {"yes"} and all(
             line.endswith("no") and line.count("no") == 1 for line in fits[:-1]
         )
@@ -103,7 +105,13 @@ def test_2048s_habit_slides_into_a_corner() -> None:
     env = Game2048()
     env.reset(seed=0)
     up, right, _, left = range(4)
-    env.board = (1, 1, 2, 2, *(0,) * 12)  # Right merges both pairs, Up moves nothing; then neither moves, and so on
+    env.board = (
+        1,
+        1,
+        2,
+        2,
+        *(0,) * 12,
+    )  # Right merges both pairs, Up moves nothing; then neither moves, and so on
     assert env.wander(RNG) == ("corner", [right, left, right, left, right])
     env.board = (0, 0, 0, 2, 0, 0, 0, 2, *(0,) * 8)  # Up merges
     assert env.wander(RNG)[1][:2] == [up, left]

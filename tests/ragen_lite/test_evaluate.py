@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ragen_lite.agents.isolation import EnvSpec
-from ragen_lite.agents.trajectory import Outcome, Trajectory, Turn
-from ragen_lite.config import Config, ConfigError
-from ragen_lite.evaluate import baselines, check_splits, make_spec, scripted
-from ragen_lite.report import task_lines
-from ragen_lite.run import Run
-from ragen_lite.summary import bootstrap, mcnemar, paired, summarise, wilson
+from ragen_lite.agents.environments import EnvSpec
+from ragen_lite.agents.trajectory import Episode, Exchange, Outcome
+from ragen_lite.config.schema import ConfigError, EnvConfig
+from ragen_lite.runs.evaluation import baselines, check_splits, make_spec, scripted
+from ragen_lite.runs.folder import Run
+from ragen_lite.runs.report import task_lines
+from ragen_lite.runs.statistics import bootstrap, mcnemar, wilson
+from ragen_lite.runs.summaries import summarise
+from ragen_lite.runs.tables import paired
 
 
 def test_wilson_against_published_values() -> None:
@@ -38,23 +40,30 @@ def test_mcnemar_by_hand() -> None:
     assert mcnemar([True], [True]) == (0, 0, 1.0)
 
 
-def trajectory(rewards: list[float], regrets: list[float | None], outcome: Outcome) -> Trajectory:
+def episode(rewards: list[float], regrets: list[float | None], outcome: Outcome) -> Episode:
     turns = tuple(
-        Turn("", "", 2 * k + 1, 2 * k + 2, r, {"regret": g, "unreadable": None if g is not None else "x"})
-        for k, (r, g) in enumerate(zip(rewards, regrets, strict=True))
+        Exchange(
+            observation="",
+            reply="",
+            reward=reward,
+            reply_tokens=1,
+            regret=regret,
+            unreadable=None if regret is not None else "x",
+        )
+        for reward, regret in zip(rewards, regrets, strict=True)
     )
-    return Trajectory("e", 0, 0, 0, (), (), (), turns, outcome)
+    return Episode(env_id="e", seed=0, turns=turns, outcome=outcome)
 
 
 def test_a_summary_by_hand() -> None:
     played = [
-        trajectory([1.0, 10.0], [0.0, 2.0], Outcome.SUCCESS),
-        trajectory([-1.0], [math.inf], Outcome.FAILURE),
-        trajectory([-0.5], [None], Outcome.OUT_OF_TURNS),
-        trajectory([0.0], [1.0], Outcome.ERROR),
+        episode([1.0, 10.0], [0.0, 2.0], Outcome.SUCCESS),
+        episode([-1.0], [math.inf], Outcome.FAILURE),
+        episode([-0.5], [None], Outcome.OUT_OF_TURNS),
+        episode([0.0], [1.0], Outcome.ERROR),
     ]
     s = summarise(played)
-    assert (s.n, s.success, s.reward, s.errors) == (4, 0.25, (11 - 1 - 0.5) / 4, 1)
+    assert (s.n, s.success, s.returns, s.errors) == (4, 0.25, (11 - 1 - 0.5) / 4, 1)
     assert (s.regret, s.deadlocked) == (1.5, pytest.approx(1 / 3))  # of those whose regret is known
     assert (s.turns, s.reply_tokens, s.format_errors) == (1.25, 1.0, 0.2)
     assert (s.success_low, s.success_high) == wilson(1, 4)
@@ -74,24 +83,28 @@ def test_the_solver_is_perfect_and_the_random_policy_is_not(env_id: str) -> None
     ("env_id", "kwargs", "message"),
     [
         ("ragen_lite/Sokoban-v0", {"boxes": "two"}, "boxes=two: a whole number is needed"),
-        ("ragen_lite/FrozenLake-v0", {"slippery": "maybe"}, "slippery=maybe: true or false is needed"),
+        (
+            "ragen_lite/FrozenLake-v0",
+            {"slippery": "maybe"},
+            "slippery=maybe: true or false is needed",
+        ),
         ("ragen_lite/Arithmetic-v0", {"digits": 2.5}, "digits=2.5: a whole number"),
         ("ragen_lite/Hanoi-v0", {"max_disk": 3}, "no option max_disk.*did you mean max_disks"),
         ("ragen_lite/Mix-v0", {"tasks": {}}, "give names and weights"),
         ("ragen_lite/Mix-v0", {"tasks": {"hanio": 1}}, "did you mean hanoi"),
     ],
 )
-def test_options_are_refused_in_a_sentence(env_id: str, kwargs: dict[str, Any], message: str) -> None:
-    config = Config()
-    config.env.id, config.env.kwargs = env_id, kwargs
+def test_options_are_refused_in_a_sentence(
+    env_id: str, kwargs: dict[str, Any], message: str
+) -> None:
+    config = EnvConfig(env_id, kwargs)
     with pytest.raises(ConfigError, match=message):
         make_spec(config)
 
 
 def test_a_split_without_an_instance_is_told_before_anything_is_played(tmp_path: Path) -> None:
     (tmp_path / "one.jsonl").write_text('{"question": "1 + 1?", "answer": 2}')
-    config = Config()
-    config.env.id, config.env.kwargs = "ragen_lite/Math-v0", {"data": str(tmp_path / "one.jsonl")}
+    config = EnvConfig("ragen_lite/Math-v0", {"data": str(tmp_path / "one.jsonl")})
     with pytest.raises(ConfigError, match="no row in the"):
         check_splits(make_spec(config), "train", "val", "test")
 
@@ -99,7 +112,9 @@ def test_a_split_without_an_instance_is_told_before_anything_is_played(tmp_path:
 def test_who_has_a_solver() -> None:
     assert baselines(EnvSpec("ragen_lite/Mix-v0", {"tasks": {"hanoi": 1}})) == ("random", "solver")
     pytest.importorskip("textarena")
-    assert baselines(EnvSpec("ragen_lite/Mix-v0", {"tasks": {"hanoi": 1, "textarena": 1}})) == ("random",)
+    assert baselines(EnvSpec("ragen_lite/Mix-v0", {"tasks": {"hanoi": 1, "textarena": 1}})) == (
+        "random",
+    )
 
 
 def test_a_mixtures_run_ends_with_the_success_on_each_task(tmp_path: Path) -> None:

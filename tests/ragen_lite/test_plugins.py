@@ -21,7 +21,9 @@ SMALL = [
 
 def test_the_example_package_is_installed_and_trained_on(tmp_path: Path) -> None:
     site, source = tmp_path / "site", tmp_path / "source"
-    subprocess.run(["cp", "-r", str(EXAMPLE), str(source)], check=True)  # building leaves files beside it
+    subprocess.run(
+        ["cp", "-r", str(EXAMPLE), str(source)], check=True
+    )  # building leaves files beside it
     install = [
         sys.executable,
         "-m",
@@ -38,23 +40,47 @@ def test_the_example_package_is_installed_and_trained_on(tmp_path: Path) -> None
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
 
     def train(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "ragen_lite.train", *arguments, f"run.dir={tmp_path / 'runs'}"]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+        command = [
+            sys.executable,
+            "-m",
+            "ragen_lite.train",
+            *arguments,
+            f"run.dir={tmp_path / 'runs'}",
+        ]
+        return subprocess.run(
+            command, capture_output=True, text=True, env=environment, cwd=tmp_path
+        )
 
     result = train("env=guess_number", "highest=7", *SMALL)
     assert result.returncode == 0, result.stderr
     (folder,) = (tmp_path / "runs").iterdir()
     assert "val after step 1" in result.stdout and "solver" not in result.stdout  # it has none
-    assert "random" in result.stdout and json.loads((folder / "after.json").read_text())["rows"]["sampled"]["n"] == 16
+    assert (
+        "random" in result.stdout
+        and json.loads((folder / "after.json").read_text())["rows"]["sampled"]["n"] == 16
+    )
     assert "my_env:my_env/GuessNumber-v0" in (folder / "config.yaml").read_text()
     wrong = train("env=guess_nunber")
     assert wrong.returncode == 2 and "did you mean guess_number" in wrong.stderr
     wrong = train("env=guess_number", "higest=7")
-    assert wrong.returncode == 2 and "did you mean highest, which is an option of the task" in wrong.stderr
+    assert (
+        wrong.returncode == 2
+        and "did you mean highest, which is an option of the task" in wrong.stderr
+    )
 
 
 def test_the_example_is_one_file_and_one_line() -> None:
-    files = [p.relative_to(EXAMPLE) for p in EXAMPLE.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    files = [
+        p.relative_to(EXAMPLE)
+        for p in EXAMPLE.rglob("*")
+        if p.is_file() and "__pycache__" not in p.parts
+    ]
     assert {str(f) for f in files} == {"README.md", "pyproject.toml", "my_env/__init__.py"}
-    offered = (EXAMPLE / "pyproject.toml").read_text().partition('"ragen_lite.envs"]')[2].strip().splitlines()
+    offered = (
+        (EXAMPLE / "pyproject.toml")
+        .read_text()
+        .partition('"ragen_lite.envs"]')[2]
+        .strip()
+        .splitlines()
+    )
     assert offered == ['guess_number = "my_env:GuessNumber"']

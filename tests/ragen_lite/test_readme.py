@@ -13,10 +13,18 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_example_environment_runs(tmp_path: Path) -> None:
-    code = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "class Guess" in block)
+    code = next(
+        block
+        for block in re.findall(r"```python\n(.*?)```", README, re.S)
+        if "class Guess" in block
+    )
     (tmp_path / "guess.py").write_text(code)
     assert len(code.splitlines()) < 32
-    lines = [line for line in README.splitlines() if line.startswith("python -m") and "env=guess:" in line]
+    lines = [
+        line
+        for line in README.splitlines()
+        if line.startswith("python -m") and "env=guess:" in line
+    ]
     assert len(lines) == 2
     for line in lines:
         small = (
@@ -27,27 +35,52 @@ def test_the_example_environment_runs(tmp_path: Path) -> None:
         arguments = [sys.executable, "-W", "ignore", *line.split()[1:], *small]
         env = os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
         result = subprocess.run(
-            arguments, capture_output=True, text=True, cwd=tmp_path, env=env, input="10\n\n", timeout=110
+            arguments,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=env,
+            input="10\n\n",
+            timeout=110,
         )
         assert result.returncode == 0, result.stdout + result.stderr
     assert "Guess a number." in result.stdout or "success" in result.stdout
 
 
 def test_the_line_of_an_entry_point_gives_it_a_short_name(tmp_path: Path) -> None:
-    code = next(block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "class Guess" in block)
+    code = next(
+        block
+        for block in re.findall(r"```python\n(.*?)```", README, re.S)
+        if "class Guess" in block
+    )
     line = re.search(r'\[project.entry-points."ragen_lite.envs"\]\n(\w+) = "(.*)"', README)
     assert line is not None
     name, value = line.groups()
     (tmp_path / "guess.py").write_text(code)
     (tmp_path / "guess-1.dist-info").mkdir()
     (tmp_path / "guess-1.dist-info" / "METADATA").write_text("Name: guess\nVersion: 1\n")
-    (tmp_path / "guess-1.dist-info" / "entry_points.txt").write_text(f"[ragen_lite.envs]\n{name} = {value}\n")
-    arguments = [sys.executable, "-m", "ragen_lite.evaluate", f"env={name}", "model=random", "eval.instances=2"]
+    (tmp_path / "guess-1.dist-info" / "entry_points.txt").write_text(
+        f"[ragen_lite.envs]\n{name} = {value}\n"
+    )
+    arguments = [
+        sys.executable,
+        "-m",
+        "ragen_lite.evaluate",
+        f"env={name}",
+        "model=random",
+        "eval.instances=2",
+    ]
     env = os.environ | {"PYTHONPATH": str(tmp_path)}
-    result = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=110)
-    assert result.returncode == 0 and "guess:guess/Guess-v0" in result.stdout, result.stdout + result.stderr
+    result = subprocess.run(
+        arguments, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=110
+    )
+    assert result.returncode == 0 and "guess:guess/Guess-v0" in result.stdout, (
+        result.stdout + result.stderr
+    )
 
 
 def test_the_tree_names_every_module() -> None:
-    for path in [p for folder in ("envs", "agents", "ragen_lite") for p in (ROOT / folder).glob("*.py")]:
+    for path in [
+        p for folder in ("envs", "agents", "ragen_lite") for p in (ROOT / folder).glob("*.py")
+    ]:
         assert path.name == "__init__.py" or path.name in README, path.name

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from ragen_lite import scratch
 from ragen_lite.agents.chat import Chat
-from ragen_lite.agents.vllm_engine import VLLMEngine
-from ragen_lite.learner import scorer
-from ragen_lite.sync import WeightSync
+from ragen_lite.agents.engines.vllm import VLLMEngine
+from ragen_lite.learning.learner import scorer
+from ragen_lite.learning.sync import WeightSync
+from ragen_lite.models import scratch
 
 TEMPERATURE = 0.7  # not 1, so that log-probs taken at another temperature would show
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from ragen_lite.agents.chat import Chat
-from ragen_lite.agents.engine import EngineFailure, Request
+from ragen_lite.agents.engines.protocol import EngineFailure, Request
+from ragen_lite.agents.engines.vllm import EngineUnavailable, VLLMEngine
 from ragen_lite.agents.trajectory import Completion, Sampling, Stop
-from ragen_lite.agents.vllm_engine import EngineUnavailable, VLLMEngine
 
 pytestmark = pytest.mark.vllm
 
@@ -32,14 +32,20 @@ def generate(engine: Any, texts: list[tuple[int, ...]], sampling: Sampling) -> l
     return [done[i] for i in range(len(texts))]
 
 
-def logprobs(model: Any, prompt: tuple[int, ...], reply: tuple[int, ...], temperature: float) -> torch.Tensor:
+def logprobs(
+    model: Any, prompt: tuple[int, ...], reply: tuple[int, ...], temperature: float
+) -> torch.Tensor:
     with torch.no_grad():
-        logits = model(torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1] / (temperature or 1.0)
+        logits = model(torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1] / (
+            temperature or 1.0
+        )
     return torch.log_softmax(logits, -1).gather(-1, torch.tensor(reply)[:, None])[:, 0]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
-def test_log_probs_are_those_of_transformers(engine: VLLMEngine, policy: Any, temperature: float) -> None:
+def test_log_probs_are_those_of_transformers(
+    engine: VLLMEngine, policy: Any, temperature: float
+) -> None:
     texts = prompts(8)
     for text, reply in zip(texts, generate(engine, texts, Sampling(temperature, 24)), strict=True):
         assert len(reply.token_ids) == len(reply.logprobs) == 24 or reply.stop is Stop.EOS
@@ -47,7 +53,9 @@ def test_log_probs_are_those_of_transformers(engine: VLLMEngine, policy: Any, te
         assert (expected - torch.tensor(reply.logprobs)).abs().max() < 1e-5
 
 
-def test_every_stop_id_ends_a_reply_and_belongs_to_it(engine: VLLMEngine, policy: Any, chat: Chat) -> None:
+def test_every_stop_id_ends_a_reply_and_belongs_to_it(
+    engine: VLLMEngine, policy: Any, chat: Chat
+) -> None:
     with torch.no_grad():  # a model that ends at once
         policy.model.norm.weight.mul_(0.0)
     engine.load_weights(policy.named_parameters(), 1)
@@ -55,7 +63,9 @@ def test_every_stop_id_ends_a_reply_and_belongs_to_it(engine: VLLMEngine, policy
     ends = [r for r in replies if r.stop is Stop.EOS]
     assert ends and all(r.token_ids[-1] in chat.stop_ids for r in ends)
     assert all(t not in chat.stop_ids for r in replies for t in r.token_ids[:-1])
-    assert all(r.logprobs[-1] == pytest.approx(-math.log(policy.config.vocab_size), abs=1e-4) for r in ends)
+    assert all(
+        r.logprobs[-1] == pytest.approx(-math.log(policy.config.vocab_size), abs=1e-4) for r in ends
+    )
 
 
 def test_tokens_are_drawn_from_the_distribution(engine: VLLMEngine, policy: Any) -> None:
@@ -70,7 +80,9 @@ def test_tokens_are_drawn_from_the_distribution(engine: VLLMEngine, policy: Any)
     where[order] = np.searchsorted(classes, np.arange(len(p)), side="right")
     expected = np.bincount(where, weights=p, minlength=20) * len(drawn)
     seen = np.bincount(where[drawn], minlength=20)
-    assert ((seen - expected) ** 2 / expected).sum() < 43.8  # the 0.1% point of 19 degrees of freedom
+    assert (
+        (seen - expected) ** 2 / expected
+    ).sum() < 43.8  # the 0.1% point of 19 degrees of freedom
 
 
 def generate_keyed(engine: VLLMEngine, text: tuple[int, ...], n: int, key: int) -> list[Completion]:
@@ -136,7 +148,9 @@ def generate_one(engine: VLLMEngine, text: tuple[int, ...]) -> list[Completion]:
     return [completion for _, completion in done]
 
 
-def test_what_goes_wrong_within_vllm_is_an_engine_failure(engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_goes_wrong_within_vllm_is_an_engine_failure(
+    engine: VLLMEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail() -> None:
         raise RuntimeError("CUDA out of memory")
 
@@ -161,7 +175,9 @@ def test_options_that_it_does_not_take(policy: Any, name: str, message: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("gpu_memory_utilization", v) for v in ("abc", None, 0, 5)] + [("tensor_parallel_size", "two")]
+    ("name", "value"),
+    [("gpu_memory_utilization", v) for v in ("abc", None, 0, 5)]
+    + [("tensor_parallel_size", "two")],
 )
 def test_values_that_cannot_be(policy: Any, name: str, value: Any) -> None:
     with pytest.raises(EngineUnavailable, match=f"engine.options.{name}={value}: it is"):

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from ragen_lite.agents.isolation import EnvSpec
-from ragen_lite.agents.openai_engine import OpenAIRollout
+from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.rollout import Start
+from ragen_lite.agents.served import OpenAIRollout
 from ragen_lite.agents.trajectory import Outcome, Sampling
 from tests.vllm.test_training import command
 
@@ -53,7 +53,12 @@ def url(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     line = [sys.executable, "-c", VLLM, "serve", str(checkpoint), "--served-model-name", "tiny",
             "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager",
             "--max-num-seqs", "16", "--max-model-len", "1024"]  # fmt: skip
-    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "2"}
+    environment = {
+        **os.environ,
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "TORCHDYNAMO_DISABLE": "1",
+        "OMP_NUM_THREADS": "2",
+    }
     environment.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
     log = tmp_path_factory.mktemp("serve") / "log"
     with log.open("w") as out:
@@ -77,21 +82,25 @@ def url(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 process.kill()
 
 
-def test_a_served_checkpoint_plays_as_it_does_here(url: str, checkpoint: Path, tmp_path: Path) -> None:
+def test_a_served_checkpoint_plays_as_it_does_here(
+    url: str, checkpoint: Path, tmp_path: Path
+) -> None:
     """Greedy, so that the same model plays the same games: through the server's chat template as through ours."""
     spec = EnvSpec("ragen_lite/Sokoban-v0")
     starts = [Start(1_000_000 + i, "test", i) for i in range(12)]
     player = OpenAIRollout(spec, f"openai:tiny@{url}", concurrency=8)
     served = player.play(starts, Sampling(0.0, 48))
-    assert player.account.requests == sum(len(t.turns) for t in served) and not player.account.failures
+    assert (
+        player.account.requests == sum(len(t.turns) for t in served) and not player.account.failures
+    )
     player.close()
     record = tmp_path / "here.json"
     code = (
         "import json, sys\n"
-        "from ragen_lite.config import Config, ModelConfig\n"
-        "from ragen_lite import engines\n"
-        "from ragen_lite.models import load_policy\n"
-        "from ragen_lite.agents.isolation import EnvSpec\n"
+        "from ragen_lite.config.schema import Config, ModelConfig\n"
+        "from ragen_lite.learning import generation as engines\n"
+        "from ragen_lite.models.loading import load_policy\n"
+        "from ragen_lite.agents.environments import EnvSpec\n"
         "from ragen_lite.agents.rollout import Rollout, Start\n"
         "from ragen_lite.agents.trajectory import Sampling\n"
         "config = Config(model=ModelConfig(path=sys.argv[1]))\n"
@@ -103,7 +112,9 @@ def test_a_served_checkpoint_plays_as_it_does_here(url: str, checkpoint: Path, t
         "played = rollout.play(starts, Sampling(0.0, 48))\n"
         "json.dump([[turn.reply for turn in t.turns] for t in played], open(sys.argv[2], 'w'))\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(checkpoint), str(record)], check=True, timeout=120)
+    subprocess.run(
+        [sys.executable, "-c", code, str(checkpoint), str(record)], check=True, timeout=120
+    )
     here = json.loads(record.read_text())
     assert [[turn.reply for turn in t.turns] for t in served] == here
     assert any(t.outcome is Outcome.SUCCESS for t in served)
@@ -113,28 +124,48 @@ def test_evaluate_measures_a_server_beside_random_and_solver(url: str, tmp_path:
     result = command("evaluate", f"model=openai:tiny@{url}", "eval.instances=8", cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     text = " ".join(result.stdout.split())
-    for words in ("tiny sampled", "tiny greedy", "random", "solver", "reply tokens", "McNemar", "requests answered"):
+    for words in (
+        "tiny sampled",
+        "tiny greedy",
+        "random",
+        "solver",
+        "reply tokens",
+        "McNemar",
+        "requests answered",
+    ):
         assert words in text
     assert "none failed" in text
 
 
 def test_a_budget_ends_it_and_is_accounted_for(url: str, tmp_path: Path) -> None:
-    line = ("evaluate", f"model=openai:tiny@{url}", "eval.instances=8", "engine.options.concurrency=1")
+    line = (
+        "evaluate",
+        f"model=openai:tiny@{url}",
+        "eval.instances=8",
+        "engine.options.concurrency=1",
+    )
     result = command(*line, "engine.options.budget=3000", cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     text = " ".join(result.stdout.split())
     assert "instances" in text and "failed: " in text
-    assert "the budget of 1,500 tokens is spent" in text and "the budget of 3,000 tokens is spent" in text
+    assert (
+        "the budget of 1,500 tokens is spent" in text
+        and "the budget of 3,000 tokens is spent" in text
+    )
     result = command(*line, "engine.options.budget=20", cwd=tmp_path)
     assert result.returncode == 2 and "no instance was answered to its end" in result.stderr
 
 
 def test_a_model_that_the_server_does_not_have(url: str, tmp_path: Path) -> None:
     result = command("evaluate", f"model=openai:other@{url}", "eval.instances=2", cwd=tmp_path)
-    assert result.returncode == 2 and "refuses model other" in result.stderr, result.stdout + result.stderr
+    assert result.returncode == 2 and "refuses model other" in result.stderr, (
+        result.stdout + result.stderr
+    )
 
 
 def test_other_tasks_play_over_a_server_too(url: str, tmp_path: Path) -> None:
-    result = command("evaluate", "env=countdown", f"model=openai:tiny@{url}", "eval.instances=4", cwd=tmp_path)
+    result = command(
+        "evaluate", "env=countdown", f"model=openai:tiny@{url}", "eval.instances=4", cwd=tmp_path
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "none failed" in " ".join(result.stdout.split())

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from ragen_lite.agents.engine import EngineFailure, StaleWeights
-from ragen_lite.agents.vllm_engine import VLLMEngine
-from ragen_lite.sync import WeightSync
+from ragen_lite.agents.engines.protocol import EngineFailure, StaleWeights
+from ragen_lite.agents.engines.vllm import VLLMEngine
+from ragen_lite.learning.sync import WeightSync
 
 pytestmark = pytest.mark.vllm
 
@@ -32,7 +32,9 @@ def test_new_weights_arrive(engine: VLLMEngine, sync: WeightSync, change: Any) -
         change(1e-3)
 
 
-def test_a_skipped_sync(engine: VLLMEngine, sync: WeightSync, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_skipped_sync(
+    engine: VLLMEngine, sync: WeightSync, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(engine, "load_weights", lambda tensors, version: None)
     with pytest.raises(StaleWeights, match="has the weights of step 1, the learner is at 2"):
         sync(engine, 2)
@@ -40,7 +42,12 @@ def test_a_skipped_sync(engine: VLLMEngine, sync: WeightSync, monkeypatch: pytes
 
 @pytest.mark.parametrize("size", [1e-2, 1e-3])
 def test_a_sync_that_says_it_was_done(
-    engine: VLLMEngine, sync: WeightSync, monkeypatch: pytest.MonkeyPatch, change: Any, size: float, seen: str
+    engine: VLLMEngine,
+    sync: WeightSync,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Any,
+    size: float,
+    seen: str,
 ) -> None:
     """Also where the weights moved no further than a learning rate of 1e-3 moves them."""
     sync(engine, 2)

@@ -15,21 +15,28 @@ import numpy as np
 import pytest
 import torch
 
-from ragen_lite import engines
-from ragen_lite.agents.engine import EngineFailure
-from ragen_lite.agents.isolation import EnvSpec, Handle
+from ragen_lite.agents.engines.protocol import EngineFailure
+from ragen_lite.agents.engines.torch import TorchEngine
+from ragen_lite.agents.engines.vllm import VLLMEngine
+from ragen_lite.agents.environments import EnvSpec, Handle
 from ragen_lite.agents.rollout import Rollout, Start
-from ragen_lite.agents.torch_engine import TorchEngine
 from ragen_lite.agents.trajectory import Sampling, Stop
-from ragen_lite.agents.vllm_engine import VLLMEngine
-from ragen_lite.config import Config, EngineConfig
-from ragen_lite.models import Policy, load_policy
+from ragen_lite.config.schema import Config, EngineConfig
+from ragen_lite.learning import generation as engines
+from ragen_lite.models.loading import Policy, load_policy
 from tests.vllm.test_engine import generate, prompts
 
 pytestmark = pytest.mark.vllm
 
 SMALL = (
-    *("env=sokoban", "engine=vllm", "train.groups=6", "train.group_size=6", "eval.every=0", "eval.instances=8"),
+    *(
+        "env=sokoban",
+        "engine=vllm",
+        "train.groups=6",
+        "train.group_size=6",
+        "eval.every=0",
+        "eval.instances=8",
+    ),
     *("algo.filter=spread", "train.mini_batches=2", "run.save_every=2"),
 )
 
@@ -37,7 +44,9 @@ SMALL = (
 def command(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", f"ragen_lite.{name}", *arguments]
     environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "2"}
-    return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    return subprocess.run(
+        line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=280, check=False
+    )
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -70,7 +79,9 @@ def test_engine_and_learner_agree_at_every_step(four_steps: Path) -> None:
     assert all(m > 0 for m in moved)
 
 
-def test_a_run_goes_on_with_vllm_where_it_stopped_byte_for_byte(four_steps: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_with_vllm_where_it_stopped_byte_for_byte(
+    four_steps: Path, tmp_path: Path
+) -> None:
     """On a CPU a rollout's draws follow from its first request's key, so they do not depend on what came before."""
     first = command("train", *SMALL, "train.steps=2", cwd=tmp_path)
     assert first.returncode == 0, first.stdout + first.stderr
@@ -84,7 +95,9 @@ def test_a_run_goes_on_with_vllm_where_it_stopped_byte_for_byte(four_steps: Path
 
 
 @pytest.mark.parametrize("level", ["token", "sequence"])
-def test_importance_weights_are_one_where_the_log_probs_are_equal(level: str, four_steps: Path, tmp_path: Path) -> None:
+def test_importance_weights_are_one_where_the_log_probs_are_equal(
+    level: str, four_steps: Path, tmp_path: Path
+) -> None:
     result = command("train", *SMALL, "train.steps=1", f"algo.correction={level}", cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     (folder,) = (tmp_path / "runs").iterdir()
@@ -204,15 +217,23 @@ def test_an_engine_that_fails_is_built_again_and_nothing_finished_is_lost(
             finished_before.append(finished)
 
     played = rollout.play(starts, Sampling(1.0, 48), on_progress)
-    assert len(notes) == 1 and "CUDA out of memory" in notes[0] and "built again from the learner's weights" in notes[0]
+    assert (
+        len(notes) == 1
+        and "CUDA out of memory" in notes[0]
+        and "built again from the learner's weights" in notes[0]
+    )
     assert 6 <= finished_before[-1] < 24 and sorted(resets) == list(range(24))  # nobody began again
     assert [t.seed for t in played] == list(range(24)) and all(t.error is None for t in played)
     for t in played:
         t.check()
-    with torch.no_grad():  # the log-probs are those of the learner's weights, before the failure and after
+    with (
+        torch.no_grad()
+    ):  # the log-probs are those of the learner's weights, before the failure and after
         for t in played:
             logits = tiny.model(torch.tensor([t.token_ids])).logits[0]
-            expected = torch.log_softmax(logits, -1)[:-1].gather(-1, torch.tensor(t.token_ids)[1:, None])[:, 0]
+            expected = torch.log_softmax(logits, -1)[:-1].gather(
+                -1, torch.tensor(t.token_ids)[1:, None]
+            )[:, 0]
             sampled = torch.tensor(t.sampled)[1:]
             assert (expected[sampled] - torch.tensor(t.logprobs)[1:][sampled]).abs().max() < 1e-4
     at.add(len(calls))
@@ -225,7 +246,7 @@ SABOTAGE = """
 import sys
 from vllm import LLMEngine
 import ragen_lite.train as train
-from ragen_lite.cli import command
+from ragen_lite.config.command_line import command
 real, calls = LLMEngine.step, []
 def step(self):
     calls.append(1)
@@ -237,7 +258,9 @@ command("train", "", train.train)
 """
 
 
-def test_a_second_failure_stops_the_run_with_its_checkpoint_whole(four_steps: Path, tmp_path: Path) -> None:
+def test_a_second_failure_stops_the_run_with_its_checkpoint_whole(
+    four_steps: Path, tmp_path: Path
+) -> None:
     """The failures come in steps 3 and 4 or thereabouts; what was saved can be resumed, and gives the same run."""
     once = command("train", *SMALL, "train.steps=2", cwd=tmp_path)
     assert once.returncode == 0, once.stdout + once.stderr
@@ -246,15 +269,21 @@ def test_a_second_failure_stops_the_run_with_its_checkpoint_whole(four_steps: Pa
                    "TORCHDYNAMO_DISABLE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}  # fmt: skip
     line = [sys.executable, "-c", code, *SMALL, "train.steps=40", "run.resume=auto"]
     result = subprocess.run(
-        line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280, check=False
+        line,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
     )
     assert result.returncode == 2, result.stdout + result.stderr
     assert "built again from the learner's weights" in " ".join(result.stdout.split())
     assert "error: the engine failed a second time" in result.stderr
     (folder,) = (tmp_path / "runs").iterdir()
     last = rows(folder)[-1]["step"]
-    from ragen_lite import checkpoint
+    from ragen_lite.learning import checkpoint_files
 
-    path, notes = checkpoint.last_good(folder / "checkpoints")
+    path, notes = checkpoint_files.last_good(folder / "checkpoints")
     assert path is not None and path.name == f"step-{last}" and not notes
     assert records(folder, 3) == records(four_steps, 3)

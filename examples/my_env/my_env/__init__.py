@@ -14,7 +14,9 @@ class GuessNumber(gym.Env[str, int]):
     metadata = {"render_modes": []}
     action_names = tuple(str(n) for n in range(10))
     max_turns, max_actions_per_turn, max_actions = 4, 1, 4
-    instructions = "Find the number from 0 to 9. After each guess you are told whether it is higher or lower."
+    instructions = (
+        "Find the number from 0 to 9. After each guess you are told whether it is higher or lower."
+    )
 
     def __init__(self, highest: int = 9) -> None:
         if not 1 <= highest <= 9:
@@ -23,12 +25,21 @@ class GuessNumber(gym.Env[str, int]):
         self.observation_space = gym.spaces.Text(200)
         self.action_space = gym.spaces.Discrete(10)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         super().reset(seed=seed)
         split = (options or {}).get("split", "train")
-        while True:  # a hidden number of the split: by content, so that no test game is ever trained on
-            self.number, first = int(self.np_random.integers(self.highest + 1)), int(self.np_random.integers(10))
-            bucket = hashlib.blake2b(f"{self.number} {first}".encode(), digest_size=1).digest()[0] % 10
+        while (
+            True
+        ):  # a hidden number of the split: by content, so that no test game is ever trained on
+            self.number, first = (
+                int(self.np_random.integers(self.highest + 1)),
+                int(self.np_random.integers(10)),
+            )
+            bucket = (
+                hashlib.blake2b(f"{self.number} {first}".encode(), digest_size=1).digest()[0] % 10
+            )
             if {8: "val", 9: "test"}.get(bucket, "train") == split:
                 break
         self.text = f"Is it {first}? {self._compare(first)}."

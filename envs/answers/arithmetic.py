@@ -1,0 +1,176 @@
+"""Arithmetic and multiplication, TinyZero's other tasks: one question, one whole number."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from ragen_lite.envs.base import TextTask
+from ragen_lite.envs.spaces import text_space
+from ragen_lite.envs.splits import one_of, requested_split
+
+# What an answer earns: (no whole number, wrong, right). An unreadable reply earns 0.
+REWARDS = {
+    "tinyzero": (0.0, 0.1, 1.0),  # TinyZero, verl/utils/reward_score/multiply.py
+    "strict": (0.0, 0.0, 1.0),
+}
+_WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
+_GROUPED = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3}){1,13}")
+
+
+def whole_number(text: str, grouped: bool = False) -> int | None:
+    """The whole number that a text is, white space around it aside; None where it is none.
+
+    ASCII digits only, 40 at most; ``grouped`` takes commas between thousands and a dollar sign too.
+
+    >>> whole_number(" -12 "), whole_number("1_0"), whole_number("$1,200", grouped=True)
+    (-12, None, 1200)
+    """
+    text = text.strip()
+    if grouped:
+        text = text.removeprefix("$")
+        if _GROUPED.fullmatch(text):
+            text = text.replace(",", "")
+    return int(text) if _WHOLE.fullmatch(text) else None
+
+
+def columns(a: int, b: int, operator: str) -> list[str]:
+    """A sum or difference worked out in writing, ones first; a difference of the larger less the
+    smaller.
+
+    >>> columns(37, 48, "+"), columns(52, 17, "-")
+    (['7 + 8 = 15', '3 + 4 + 1 = 8'], ['12 - 7 = 5', '5 - 1 - 1 = 3'])
+    """
+    a, b = (max(a, b), min(a, b)) if operator == "-" else (a, b)
+    steps = []
+    carry = 0
+    for place in range(len(str(max(a, b)))):
+        x = a // 10**place % 10
+        y = b // 10**place % 10
+        if operator == "+":
+            value = x + y + carry
+            after = value // 10
+        else:
+            after = int(x < y + carry)
+            x += 10 * after
+            value = x - y - carry
+        steps.append(f"{x} {operator} {y}{f' {operator} 1' if carry else ''} = {value}")
+        carry = after
+    return steps
+
+
+class Arithmetic(TextTask[str]):
+    """What is a + b, or a - b? One turn.
+
+    Args:
+        digits: the longest operand. Each operand is drawn by itself as TinyZero draws it: one time
+            in three with a digit less, else up to ``digits`` digits.
+        operators: some of ``+-*``.
+        reward: ``tinyzero`` (0 for no whole number, 0.1 wrong, 1 right) or ``strict`` (0, 0, 1).
+
+    ``info``: success; value (the number answered, or None).
+    """
+
+    metadata = {"render_modes": ["ansi"], "render_fps": 1}
+    max_turns = max_actions_per_turn = max_actions = 1
+    turn_penalty = 0.0
+    default = "+-"
+
+    def __init__(
+        self,
+        digits: int = 2,
+        operators: str | None = None,
+        reward: str = "tinyzero",
+        render_mode: str | None = None,
+    ) -> None:
+        operators = self.default if operators is None else operators
+        if not 1 <= digits <= 12:
+            raise ValueError(f"digits={digits}: operands have 1 to 12 digits")
+        if (
+            not operators
+            or len(set(operators)) != len(operators)
+            or not set(operators) <= set("+-*")
+        ):
+            raise ValueError(f"operators={operators!r}: give some of +-*, each once")
+        one_of("reward", reward, REWARDS)
+        self.digits = digits
+        self.operators = operators
+        self.render_mode = render_mode
+        self.no_number, self.wrong, self.right = REWARDS[reward]
+        self.observation_space = text_space(60)
+        self.action_space = gym.spaces.Text(40, min_length=0, charset="0123456789+-")
+
+    @property
+    def instructions(self) -> str:
+        return "Work out the result. The answer is one whole number, in digits."
+
+    def _operand(self) -> int:
+        digits = self.digits - int(self.np_random.integers(3) == 0)
+        return int(self.np_random.integers(10**digits))
+
+    def _instance(self) -> tuple[int, str, int]:
+        operator = self.operators[self.np_random.integers(len(self.operators))]
+        return self._operand(), operator, self._operand()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Draw an instance of ``options["split"]`` (``train`` where it is left out)."""
+        super().reset(seed=seed)
+        self.a, self.operator, self.b = self.draw(
+            requested_split(options), self._instance, self._content
+        )
+        self.answer = {"+": self.a + self.b, "-": self.a - self.b, "*": self.a * self.b}[
+            self.operator
+        ]
+        return self.render(), {"success": False, "value": None}
+
+    @staticmethod
+    def _content(made: tuple[int, str, int]) -> str:
+        a, operator, b = made
+        # a + b is the same instance as b + a
+        return f"{a} - {b}" if operator == "-" else f"{min(a, b)} {operator} {max(a, b)}"
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Score an answer; every answer ends the episode."""
+        value = whole_number(action)
+        success = value == self.answer
+        reward = self.no_number if value is None else self.right if success else self.wrong
+        return self.render(), reward, True, False, {"success": success, "value": value}
+
+    def render(self) -> str:  # type: ignore[override]
+        """The question."""
+        return f"What is {self.a} {self.operator} {self.b}?"
+
+    def solve(self) -> list[str]:
+        """The answer."""
+        return [str(self.answer)]
+
+    def guess(self, rng: np.random.Generator) -> list[str]:
+        """A random number of at most as many digits as an answer may have."""
+        digits = rng.integers(10, size=self.digits * (1 + ("*" in self.operators)))
+        return [str(int("".join(map(str, digits))))]
+
+    def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[str]]:
+        """The answer, worked out column by column; products by the distributive law, one digit of
+        the second operand at a time."""
+        if self.operator != "*":
+            sign = "minus, " if self.answer < 0 else ""
+            return sign + ", ".join(columns(self.a, self.b, self.operator)), self.solve()
+        parts = [
+            int(digit) * 10**place
+            for place, digit in enumerate(reversed(str(self.b)))
+            if digit != "0"
+        ]
+        return " + ".join(
+            f"{self.a} * {part} = {self.a * part}" for part in reversed(parts)
+        ), self.solve()
+
+
+class Multiplication(Arithmetic):
+    """What is a * b? See Arithmetic; TinyZero's own has ``digits=3``."""
+
+    default = "*"

@@ -1,0 +1,212 @@
+"""Arithmetic expressions as text: parsed into exact fractions, never evaluated; and an exact solver
+for Countdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import lru_cache
+
+LONGEST = 200  # characters; far above any honest answer, so that parsing is always quick
+DEEPEST = 20  # brackets within brackets
+OPERATORS = "+-*/"
+
+
+class BadExpression(ValueError):
+    """Text that is no arithmetic expression; it says what is wrong."""
+
+
+def tokens(text: str, operators: str = OPERATORS) -> Iterator[str]:
+    """The numbers, operators and brackets of an expression. Raises BadExpression."""
+    position = 0
+    while position < len(text):
+        char = text[position]
+        end = position + 1
+        if char in "0123456789":
+            while end < len(text) and text[end] in "0123456789":
+                end += 1
+            if char == "0" and end > position + 1:  # as Python, and so TinyZero, has it
+                raise BadExpression(f"{text[position:end]} begins with 0")
+            yield text[position:end]
+        elif char in operators or char in "()":
+            yield char
+        elif char != " ":
+            raise BadExpression(
+                f"{char!r} is not allowed; use whole numbers, {' '.join(operators)} and brackets"
+            )
+        position = end
+
+
+def evaluate(text: str, operators: str = OPERATORS) -> tuple[Fraction, list[int]]:
+    """The exact value of an expression and the numbers in it, in order of appearance.
+
+    >>> evaluate("(1 + 2) / 3")
+    (Fraction(1, 1), [1, 2, 3])
+
+    Raises BadExpression for anything but whole numbers, the operators and brackets, for a division
+    by zero and for more than 200 characters or 20 brackets within one another. Precedence climbing
+    over a list of tokens; the text itself is never executed.
+    """
+    if len(text) > LONGEST:
+        raise BadExpression(f"{len(text)} characters; at most {LONGEST} are read")
+    queue = [*tokens(text, operators), ""]
+    numbers: list[int] = []
+    place = depth = 0
+
+    def take() -> str:
+        nonlocal place
+        place += 1
+        return queue[place - 1]
+
+    def atom() -> Fraction:
+        nonlocal depth
+        token = take()
+        if token == "(":
+            depth += 1
+            if depth > DEEPEST:
+                raise BadExpression(f"brackets nested more than {DEEPEST} deep")
+            value = addition()
+            depth -= 1
+            if take() != ")":
+                raise BadExpression("a bracket is not closed")
+            return value
+        if not token.isdigit():
+            raise BadExpression(
+                f"a number is missing before {token!r}" if token else "it ends too early"
+            )
+        numbers.append(int(token))
+        return Fraction(numbers[-1])
+
+    def product() -> Fraction:
+        value = atom()
+        while queue[place] in ("*", "/"):
+            if take() == "*":
+                value *= atom()
+            elif (divisor := atom()) != 0:
+                value /= divisor
+            else:
+                raise BadExpression("division by zero")
+        return value
+
+    def addition() -> Fraction:
+        value = product()
+        while queue[place] in ("+", "-"):
+            value = value + product() if take() == "+" else value - product()
+        return value
+
+    value = addition()
+    if queue[place]:
+        raise BadExpression(f"{queue[place]!r} is left over")
+    return value, numbers
+
+
+def combine(x: Fraction, y: Fraction, operator: str) -> Fraction | None:
+    """``x operator y``; None for a division by zero."""
+    if operator == "/":
+        return x / y if y else None
+    return x + y if operator == "+" else x - y if operator == "-" else x * y
+
+
+@lru_cache(maxsize=4096)
+def solve(numbers: tuple[int, ...], target: int, operators: str = OPERATORS) -> str | None:
+    """An expression that uses every number once and equals ``target``; None where none does. Exact
+    and exhaustive.
+
+    The numbers are divided in two in every way; where the smaller part is one or two numbers, what
+    the larger one has to come to is searched for in turn, else the values of both are looked up in
+    each other.
+    """
+    found = _Search(numbers, operators).reach(frozenset(range(len(numbers))), Fraction(target))
+    return found and (found[1:-1] if found.startswith("(") else found)
+
+
+class _Search:
+    def __init__(self, numbers: tuple[int, ...], operators: str) -> None:
+        self.numbers = numbers
+        self.operators = operators
+        self._values: dict[frozenset[int], dict[Fraction, str]] = {}
+        self._failed: set[tuple[tuple[int, ...], Fraction]] = set()
+
+    def values(self, of: frozenset[int]) -> dict[Fraction, str]:
+        """Every value that these numbers can come to, with one expression each."""
+        if of not in self._values:
+            if len(of) == 1:
+                (only,) = of
+                found = {Fraction(self.numbers[only]): str(self.numbers[only])}
+            else:
+                found = {}
+                for small, large in _halves(of):
+                    for a, left in self.values(small).items():
+                        for b, right in self.values(large).items():
+                            for x, y, one, two in ((a, b, left, right), (b, a, right, left)):
+                                for operator in self.operators:
+                                    value = combine(x, y, operator)
+                                    if value is not None and value not in found:
+                                        found[value] = f"({one} {operator} {two})"
+            self._values[of] = found
+        return self._values[of]
+
+    def reach(self, of: frozenset[int], target: Fraction) -> str | None:
+        """An expression of these numbers, bracketed, that equals ``target``."""
+        if len(of) <= 3:
+            return self.values(of).get(target)
+        key = (tuple(sorted(self.numbers[i] for i in of)), target)
+        if key in self._failed:
+            return None
+        for small, large in _halves(of):
+            for a, text in self.values(small).items():
+                for operator in self.operators:
+                    for other, first in _missing(a, target, operator):
+                        if other is None:
+                            rest = next(
+                                (text for value, text in self.values(large).items() if value), None
+                            )
+                        else:
+                            rest = self.reach(large, other)
+                        if rest is not None:
+                            return (
+                                f"({text} {operator} {rest})"
+                                if first
+                                else f"({rest} {operator} {text})"
+                            )
+        self._failed.add(key)
+        return None
+
+
+@lru_cache(maxsize=256)
+def _halves(of: frozenset[int]) -> tuple[tuple[frozenset[int], frozenset[int]], ...]:
+    """Every division in two parts, the smaller one first; equal halves once."""
+    members = sorted(of)
+    found = {}
+    for bits in range(1, 2 ** len(members) - 1):
+        part = frozenset(m for k, m in enumerate(members) if bits >> k & 1)
+        rest = of - part
+        if (len(part), sorted(part)) <= (len(rest), sorted(rest)):
+            found[part] = rest
+    return tuple(sorted(found.items(), key=lambda pair: (len(pair[0]), sorted(pair[0]))))
+
+
+def _missing(
+    a: Fraction, target: Fraction, operator: str
+) -> Iterator[tuple[Fraction | None, bool]]:
+    """What stands beside ``a`` in ``a operator x`` (then True) or ``x operator a`` (False) that
+    equals the target.
+
+    None where anything but 0 does: 0 * x and 0 / x.
+    """
+    if operator == "+":
+        yield target - a, True
+    elif operator == "-":
+        yield a - target, True
+        yield target + a, False
+    elif operator == "*":
+        if a:
+            yield target / a, True
+        elif not target:
+            yield None, True
+    elif a:
+        if target:
+            yield a / target, True
+        yield target * a, False
+    elif not target:
+        yield None, True

@@ -1,0 +1,212 @@
+"""Statements of knights and knaves in English, and the English read back; answers read by
+Logic-RL's rule."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+# ("telling-truth", person), ("lying", person), ("not", s), ("and", s, ...), ("or", s, ...), ("->",
+# s, s), ("<=>", s, s)
+Statement = tuple[Any, ...]
+
+
+# A pair of words for who tells the truth and who lies, and for where they live.
+ROLES = (
+    ("knight", "knave"),
+    ("pioneer", "laggard"),
+    ("saint", "sinner"),
+    ("hero", "villain"),
+    ("angel", "devil"),
+    ("altruist", "egoist"),
+    ("sage", "fool"),
+)
+SAYINGS = (
+    '{name} said, "{claim}".',
+    "{name} told you that {claim}.",
+    'In the words of {name}: "{claim}".',
+    'As {name} put it, "{claim}".',
+    '{name} asserted: "{claim}".',
+    '{name} stated, "{claim}".',
+    '{name} remarked, "{claim}".',
+    '{name} was heard saying, "{claim}".',
+    '{name} commented, "{claim}".',
+    "{name} expressed that {claim}.",
+)
+
+
+def plural(word: str) -> str:
+    """The plural of a role."""
+    return word + ("es" if word.endswith("o") else "s")
+
+
+def article(word: str) -> str:
+    """A role with its article."""
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
+
+
+def say(statement: Statement, names: Sequence[str], roles: tuple[str, str]) -> str:
+    """A statement in English, ``roles`` being (truthful, lying); statements within statements stand
+    in brackets."""
+
+    def inner(part: Statement) -> str:
+        text = say(part, names, roles)
+        return text if part[0] in ("telling-truth", "lying") else f"({text})"
+
+    kind = statement[0]
+    if kind in ("telling-truth", "lying"):
+        return f"{names[statement[1]]} is {article(roles[kind == 'lying'])}"
+    if kind == "not":
+        part = statement[1]
+        if part[0] in ("telling-truth", "lying"):
+            return f"{names[part[1]]} is not {article(roles[part[0] == 'lying'])}"
+        return f"it is not the case that {inner(part)}"
+    parts = [inner(part) for part in statement[1:]]
+    if kind == "->":
+        return f"if {parts[0]} then {parts[1]}"
+    if kind == "<=>":
+        return f"{parts[0]} if and only if {parts[1]}"
+    return f" {kind} ".join(parts)
+
+
+class BadPuzzle(ValueError):
+    """English that is no puzzle of this kind; it says where reading stopped."""
+
+
+_MEET = re.compile(r"You meet \d+ inhabitants?: ([^.]*)\. ")
+_ONLY = re.compile(r"inhabited only by (\w+) and (\w+)\. \w+ always (tell the truth|lie)")
+_CLAIM = re.compile(r'"(?P<quoted>[^"]+?),?"| that (?P<reported>.+)$')
+
+
+def parse_puzzle(text: str) -> tuple[tuple[str, ...], tuple[Statement, ...]]:
+    """The names of a puzzle and what each says, read back from the English. Raises BadPuzzle.
+
+    Reads Logic-RL's own wording too: what is said stands in quotation marks or behind ``that``, and
+    whoever is named outside of it says it.
+    """
+    only = _ONLY.search(text)
+    meet = _MEET.search(text)
+    end = text.rfind("So who is")
+    if not only or not meet or end < 0:
+        raise BadPuzzle("a puzzle says who lives on the island, whom you meet, and asks who is who")
+    names = tuple(re.split(r", and |, | and ", meet[1]))
+    singular = [re.sub(r"(?<=o)es$|s$", "", word) for word in only.groups()[:2]]
+    roles = (singular[1], singular[0]) if only[3] == "lie" else (singular[0], singular[1])
+    said: dict[str, Statement] = {}
+    for sentence in re.split(r"\.\s+", text[meet.end() : end].strip().removesuffix(".") or " "):
+        claim = _CLAIM.search(sentence)
+        rest = sentence[: claim.start()] + sentence[claim.end() :] if claim else ""
+        speakers = [name for name in names if re.search(rf"\b{re.escape(name)}\b", rest)]
+        if claim is None or len(speakers) != 1 or speakers[0] in said:
+            raise BadPuzzle(f"not what one of {', '.join(names)} says: {sentence!r}")
+        said[speakers[0]] = parse_statement(claim["quoted"] or claim["reported"], names, roles)
+    if set(said) != set(names):
+        raise BadPuzzle(f"{', '.join(n for n in names if n not in said)} says nothing")
+    return names, tuple(said[name] for name in names)
+
+
+def parse_statement(text: str, names: Sequence[str], roles: tuple[str, str]) -> Statement:
+    """A statement, read back from its English.
+
+    ``roles`` are (truthful, lying). Raises BadPuzzle.
+    """
+    reader = _Reader(text, names, roles)
+    found = reader.whole(0)
+    if reader.words:
+        raise BadPuzzle(f"{' '.join(reader.words)!r} is left over of {text!r}")
+    return found
+
+
+class _Reader:
+    """Recursive descent over the words of a statement; ``words`` are those not yet read."""
+
+    DEEPEST = 20  # brackets within brackets
+
+    def __init__(self, text: str, names: Sequence[str], roles: tuple[str, str]) -> None:
+        self.text = text
+        self.names = names
+        self.roles = roles
+        self.words: list[str] = re.findall(r"\w+|[()]", text)
+
+    def took(self, *expected: str) -> bool:
+        """Whether these words came next; then they are read."""
+        if [word.lower() for word in self.words[: len(expected)]] != list(expected):
+            return False
+        del self.words[: len(expected)]
+        return True
+
+    def missing(self, what: str) -> BadPuzzle:
+        return BadPuzzle(
+            f"{what} is missing at {' '.join(self.words) or 'the end'!r} of {self.text!r}"
+        )
+
+    def whole(self, depth: int) -> Statement:
+        """A statement of one operator, or a bare one."""
+        if self.took("if"):
+            first = self.part(depth)
+            if not self.took("then"):
+                raise self.missing("then")
+            return "->", first, self.part(depth)
+        parts = [self.part(depth)]
+        if self.took("if", "and", "only", "if"):
+            return "<=>", parts[0], self.part(depth)
+        for kind in ("and", "or"):
+            while self.took(kind):
+                parts.append(self.part(depth))
+            if len(parts) > 1:
+                return kind, *parts
+        return parts[0]
+
+    def part(self, depth: int) -> Statement:
+        """A claim about a person, a statement in brackets, or its denial."""
+        if depth > self.DEEPEST:
+            raise BadPuzzle(f"brackets nested more than {self.DEEPEST} deep")
+        if self.took("("):
+            found = self.whole(depth + 1)
+            if not self.took(")"):
+                raise self.missing("a closing bracket")
+            return found
+        if self.took("it", "is", "not", "the", "case", "that"):
+            return "not", self.part(depth + 1)
+        return self.claim()
+
+    def claim(self) -> Statement:
+        """NAME is, or is not, a ROLE."""
+        if not self.words or self.words[0] not in self.names:
+            raise self.missing("a name")
+        person = self.names.index(self.words.pop(0))
+        if not self.took("is"):
+            raise self.missing("is")
+        negated = self.took("not")
+        if (
+            not (self.took("a") or self.took("an"))
+            or not self.words
+            or self.words[0].lower() not in self.roles
+        ):
+            raise self.missing(" or ".join(self.roles))
+        leaf = ("lying" if self.words.pop(0).lower() == self.roles[1] else "telling-truth", person)
+        return ("not", leaf) if negated else leaf
+
+
+def read_answer(answer: str, names: Sequence[str], roles: tuple[str, str]) -> list[str] | None:
+    """Each person's role in an answer, by Logic-RL's rule: every ``NAME is a ROLE``, and no role
+    named besides.
+
+    None where a person is missing or more roles are named than there are people. ``roles`` in any
+    order.
+    """
+    lower = answer.lower()
+    if sum(lower.count(role) for role in roles) != len(names):
+        return None
+    found = []
+    for name in names:
+        said = re.search(
+            rf"\b{re.escape(name)}\s+is\s+an?\s+({'|'.join(roles)})\b",
+            answer,
+            re.IGNORECASE | re.ASCII,
+        )
+        if said is None:
+            return None
+        found.append(said[1].lower())
+    return found

@@ -1,0 +1,178 @@
+"""Knights and knaves by the rules of Logic-RL: who lies? The puzzles are made in
+knights_knaves_puzzles.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ragen_lite.envs.answers.knights_knaves.english import SAYINGS, article, read_answer
+from ragen_lite.envs.answers.knights_knaves.puzzles import (
+    NAMES,
+    PERTURBATIONS,
+    Dice,
+    Puzzle,
+    canonical,
+    draw_statement,
+    perturbed,
+    solutions,
+    truth,
+)
+from ragen_lite.envs.base import TextTask
+from ragen_lite.envs.spaces import text_space
+from ragen_lite.envs.splits import one_of, requested_split, split_of
+
+# What a readable answer earns: (not every person named, wrong, right); and what an unreadable reply
+# costs.
+REWARDS = {
+    "logic_rl": (
+        -1.0,
+        -0.5,
+        3.0,
+        3.0,
+    ),  # format +-1 plus answer -2, -1.5 or 2: totals of 3, -0.5, -1, -3
+    "strict": (0.0, 0.0, 1.0, 0.0),
+}
+
+
+class KnightsKnaves(TextTask[str]):
+    """Who is a knight, who is a knave? One turn.
+
+    Args:
+        min_people, max_people: 2 to 8.
+        depth, width: how deep statements nest, and how many parts ``and`` and ``or`` may have.
+        reward: ``logic_rl`` (3 right, -0.5 wrong, -1 not every person named, -3 unreadable) or
+            ``strict`` (1 or 0). What is readable is Dialogue's rule, which is Logic-RL's and asks
+            for more: nothing outside the tags, and an answer that is not empty.
+        perturb: null, or what is changed about a puzzle, for evaluation: ``statement`` (one is
+            replaced), ``leaf`` (one leaf of one is changed), either so that the solution is another
+            one; ``names`` (uncommon ones), ``roles`` (another pair of words), ``flipped`` (knights
+            lie), ``order`` (of speaking).
+
+    ``info``: success; read (the roles answered, or None); unperturbed (the solution before a
+    change).
+    """
+
+    metadata = {"render_modes": ["ansi"], "render_fps": 1}
+    max_turns = max_actions_per_turn = max_actions = 1
+
+    def __init__(
+        self,
+        min_people: int = 2,
+        max_people: int = 3,
+        depth: int = 2,
+        width: int = 2,
+        reward: str = "logic_rl",
+        perturb: str | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        if not 2 <= min_people <= max_people <= 8:
+            raise ValueError(f"{min_people} to {max_people} people: a puzzle has 2 to 8")
+        if not 2 <= depth <= 5 or not 2 <= width <= 5:
+            # With bare claims about one person each, whoever lies could as well be honest: no
+            # solution is the only one.
+            raise ValueError(f"depth={depth}, width={width}: both are 2 to 5")
+        one_of("reward", reward, REWARDS)
+        if perturb is not None and perturb not in PERTURBATIONS:
+            raise ValueError(
+                f"unknown perturb {perturb!r}: choose one of {', '.join(PERTURBATIONS)}, or null"
+            )
+        self.min_people = min_people
+        self.max_people = max_people
+        self.depth = depth
+        self.width = width
+        self.perturb = perturb
+        self.render_mode = render_mode
+        self.unnamed, self.wrong, self.right, self.turn_penalty = REWARDS[reward]
+        self.observation_space = text_space(20_000)
+        self.action_space = text_space(1000)
+
+    @property
+    def instructions(self) -> str:
+        return (
+            "Solve the puzzle. Say of every person, one a line, who they are, in the puzzle's own"
+            " words, for example: (1) Zoey is a knight\n(2) Oliver is a knave"
+        )
+
+    def _instance(self) -> Puzzle:
+        dice = Dice(self.np_random)
+        people = self.min_people + dice(self.max_people - self.min_people + 1)
+        while True:
+            statements = tuple(
+                draw_statement(dice, i, people, self.depth, self.width) for i in range(people)
+            )
+            if len(found := solutions(statements)) == 1:
+                break
+        sayings = tuple(dice(len(SAYINGS)) for _ in range(people))
+        return Puzzle(statements, found[0], dice.some(NAMES, people), sayings)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Draw a puzzle of ``options["split"]`` (``train`` where it is left out), which its logic
+        alone decides."""
+        super().reset(seed=seed)
+        split = requested_split(options)
+        change = self.perturb
+        for _ in range(1_000):
+            puzzle = self.draw(split, self._instance, lambda made: canonical(made.statements))
+            changed = (
+                perturbed(puzzle, change, self.np_random, self.depth, self.width)
+                if change
+                else [puzzle]
+            )
+            for new in changed:
+                self.instance = canonical(new.statements)
+                if split_of(self.instance) == split:  # a changed puzzle has a split of its own
+                    self.puzzle = new
+                    return self.render(), {
+                        "success": False,
+                        "read": None,
+                        "unperturbed": puzzle.identities,
+                    }
+        raise RuntimeError(
+            f"no puzzle of the {split} split with another {change} in 1,000 draws: allow more"
+            " people"
+        )
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Score an answer; every answer ends the episode."""
+        read = read_answer(action, self.puzzle.names, self.puzzle.roles)
+        success = read == self.puzzle.identities
+        reward = self.unnamed if read is None else self.right if success else self.wrong
+        return self.render(), reward, True, False, {"success": success, "read": read}
+
+    def render(self) -> str:  # type: ignore[override]
+        """The puzzle."""
+        return self.puzzle.text()
+
+    def _answer(self, identities: Sequence[str]) -> str:
+        people = zip(self.puzzle.names, identities, strict=True)
+        return "\n".join(
+            f"({i}) {name} is {article(role)}" for i, (name, role) in enumerate(people, 1)
+        )
+
+    def solve(self) -> list[str]:
+        """The solution in Logic-RL's form, a line a person."""
+        return [self._answer(self.puzzle.identities)]
+
+    def guess(self, rng: np.random.Generator) -> list[str]:
+        """Random roles."""
+        return [self._answer([self.puzzle.roles[rng.integers(2)] for _ in self.puzzle.names])]
+
+    def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[str]]:
+        """The solution; the thought tries every assignment up to the right one, and says whose
+        words fit it, person by person up to the first whose do not."""
+        people = len(self.puzzle.names)
+        thoughts = []
+        tables = [truth(statement, people) for statement in self.puzzle.statements]
+        for assignment in range(2**people):
+            fits = [(assignment >> i & 1) == (tables[i] >> assignment & 1) for i in range(people)]
+            roles = " ".join("truth" if assignment >> i & 1 else "lie" for i in range(people))
+            shown = fits if all(fits) else fits[: fits.index(False) + 1]
+            thoughts.append(f"{roles}: {' '.join('yes' if fit else 'no' for fit in shown)}")
+            if all(fits):
+                break
+        return ", ".join(thoughts), self.solve()

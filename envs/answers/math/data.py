@@ -1,0 +1,185 @@
+"""Questions with answers, from the hub by ``datasets`` or from a file; malformed rows are counted
+and named."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from ragen_lite.envs.formats import last_boxed
+from ragen_lite.envs.splits import SPLITS, split_of
+
+QUESTIONS = ("question", "problem", "prompt", "input")
+ANSWERS = ("answer", "final_answer", "target", "solution", "gold", "expected_answer")
+# name: (hub id, configuration, split to train on, split to test on)
+HUB = {
+    "gsm8k": ("openai/gsm8k", "main", "train", "test"),
+    "math": ("DigitalLearningGmbH/MATH-lighteval", None, "train", "test"),
+    "aime": ("HuggingFaceH4/aime_2024", None, "", "train"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A question with the answers that are right, and a solution in words where there is one."""
+
+    question: str
+    golds: tuple[str, ...]
+    solution: str = ""
+
+
+class BadRow(ValueError):
+    """A row that is no problem with an answer; it says why."""
+
+
+def read_row(record: Any, question: str | None = None, answer: str | None = None) -> Row:
+    """A record as a Row. The answer is behind GSM8K's ``####``, or in the last box of a solution,
+    or as it stands; a list holds several golds. ``question`` and ``answer`` name the columns where
+    they are not of the usual names.
+
+    Raises BadRow.
+    """
+    if not isinstance(record, dict):
+        raise BadRow(f"a JSON object is needed, not {type(record).__name__}")
+
+    def column(given: str | None, usual: tuple[str, ...]) -> Any:
+        name = given or next((name for name in usual if record.get(name) is not None), None)
+        if name is None or record.get(name) is None:
+            raise BadRow(
+                f"no column {given or ', '.join(usual)} among"
+                f" {', '.join(map(str, record)) or 'none'}"
+            )
+        return record[name]
+
+    asked = column(question, QUESTIONS)
+    given = column(answer, ANSWERS)
+    if not isinstance(asked, str) or not asked.strip() or not _encodable(asked):
+        raise BadRow("the question is not text")
+    values = given if isinstance(given, (list, tuple)) else [given]
+    golds = []
+    solution = ""
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            raise BadRow(f"the answer is {type(value).__name__}, not text or a number")
+        text = str(value).strip()
+        if value != value or text in ("inf", "-inf") or not _encodable(text):
+            raise BadRow(f"the answer is {text!a}")
+        if "####" in text:
+            solution, _, text = text.rpartition("####")
+            text = text.strip().replace(",", "").replace("$", "")
+        elif (boxed := last_boxed(text)) is not None:
+            solution = text
+            text = boxed
+        golds.append(text)
+    if not golds or not all(golds):
+        raise BadRow("the answer is empty")
+    return Row(asked.strip(), tuple(golds), solution.strip())
+
+
+def _encodable(text: str) -> bool:
+    return not any(
+        "\ud800" <= char <= "\udfff" for char in text
+    )  # half a character, as broken JSON escapes leave it
+
+
+def read_rows(
+    records: Iterable[tuple[str, Any]],
+    bad_rows: str,
+    question: str | None = None,
+    answer: str | None = None,
+) -> tuple[Row, ...]:
+    """The rows of named records (such as ``line 3``); malformed ones are skipped with one warning
+    that counts and names them, or refused. Raises ValueError where they are, and where no row is
+    left."""
+    rows = []
+    bad = []
+    for name, record in records:
+        try:
+            if isinstance(record, BadRow):
+                raise record
+            rows.append(read_row(record, question, answer))
+        except BadRow as error:
+            bad.append(f"{name}: {error}")
+    if bad:
+        more = " ..." if len(bad) > 5 else ""
+        told = (
+            f"{len(bad)} of {len(bad) + len(rows)} rows are malformed: {'; '.join(bad[:5])}{more}"
+        )
+        if bad_rows == "refuse" or not rows:
+            raise ValueError(told)
+        warnings.warn(f"{told}; they are skipped (bad_rows=refuse refuses them)", stacklevel=2)
+    if not rows:
+        raise ValueError("there is no row")
+    return tuple(rows)
+
+
+def file_records(path: Path) -> Iterable[tuple[str, Any]]:
+    """The records of a .jsonl or .parquet file, each with its place."""
+    if path.suffix == ".jsonl":
+        with path.open("rb") as lines:
+            for i, line in enumerate(lines, 1):
+                if line.strip():
+                    try:
+                        yield f"line {i}", json.loads(line.decode("utf-8-sig"))
+                    except (ValueError, RecursionError) as error:
+                        yield f"line {i}", BadRow(f"no JSON ({error})")
+        return
+    records = _datasets().load_dataset("parquet", data_files=str(path), split="train")
+    yield from ((f"row {i}", record) for i, record in enumerate(records, 1))
+
+
+def _datasets() -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError(
+            "data sets are read by datasets: pip install 'ragen-lite[math]'"
+        ) from error
+    return datasets
+
+
+@lru_cache(maxsize=8)
+def load(
+    data: str, config: str | None, bad_rows: str, question: str | None, answer: str | None
+) -> dict[str, tuple[Row, ...]]:
+    """The rows of a source by split. A source's own test split is the test split; else content
+    decides, as everywhere.
+
+    Raises ValueError, ImportError.
+    """
+    read = partial(read_rows, bad_rows=bad_rows, question=question, answer=answer)
+    if data.endswith((".jsonl", ".parquet")):
+        path = Path(data).expanduser()
+        if not path.is_file():
+            raise ValueError(f"data={data}: there is no such file")
+        return _divided(read(file_records(path)))
+    name, known_config, training, testing = HUB.get(data, (data, None, "train", "test"))
+    parts = _datasets().load_dataset(name, config or known_config)
+
+    def part(split: str) -> tuple[Row, ...]:
+        return read((f"{split} row {i}", record) for i, record in enumerate(parts[split], 1))
+
+    if training not in parts and testing in parts:  # for evaluation only
+        return {"train": (), "val": (), "test": part(testing)}
+    if testing not in parts:
+        return _divided(part(training if training in parts else next(iter(parts))))
+    divided = _divided(part(training))
+    tested = part(str(testing))
+    questions = {row.question for row in tested}
+    rest = [row for row in (*divided["train"], *divided["test"]) if row.question not in questions]
+    return {
+        "train": tuple(rest),
+        "val": tuple(row for row in divided["val"] if row.question not in questions),
+        "test": tested,
+    }
+
+
+def _divided(rows: tuple[Row, ...]) -> dict[str, tuple[Row, ...]]:
+    return {
+        split: tuple(row for row in rows if split_of(row.question) == split) for split in SPLITS
+    }

@@ -1,0 +1,236 @@
+"""Mathematics in one step: a question, a reply, rewards by weight. ``env=math
+data=gsm8k|math|aime|HUB-ID|FILE``.
+
+Templates and their readings of an answer are those of the R1 reproductions; data come from the hub
+by ``datasets``, from a file, or, where nothing is said, from our own generator of word problems,
+which needs neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ragen_lite.envs.answers.arithmetic import whole_number
+from ragen_lite.envs.answers.math import grading
+from ragen_lite.envs.answers.math.data import Row, load
+from ragen_lite.envs.answers.rewards import TEMPLATE_OF, Attempt, scores, total, weights_of
+from ragen_lite.envs.answers.word_problems import write_problem
+from ragen_lite.envs.base import TextTask
+from ragen_lite.envs.formats import PROTOCOLS, last_boxed
+from ragen_lite.envs.spaces import AnyText
+from ragen_lite.envs.splits import one_of, requested_split
+
+# ---- templates ----
+
+
+@dataclass(frozen=True)
+class Template:
+    """How a question is put and where the answer of a reply stands."""
+
+    system: str
+    user: str  # {question}
+    read: Callable[[str], str | None]
+    write: Callable[[str, str], str]  # (thought, answer) -> reply
+
+
+def last_answer(reply: str) -> str | None:
+    """The text of the last ``<answer>``."""
+    before, tag, rest = reply.rpartition("<answer>")
+    answer, end, _ = rest.partition("</answer>")
+    return answer.strip() if tag and end else None
+
+
+def last_said(reply: str) -> str | None:
+    """The last box; else what follows the last "the answer is", up to the end of its sentence; else
+    the last number.
+
+    (SimpleRL-Zoo's fallbacks for models that do not keep to a format.)
+    """
+    if (boxed := last_boxed(reply)) is not None:
+        return boxed
+    _, said, rest = reply.rpartition("he answer is")
+    if said:
+        line = rest.strip().partition("\n")[0].partition(". ")[0]
+        return line.strip().removesuffix(".").strip(" :$") or None
+    numbers = [
+        word.strip("$.,;:!?()")
+        for word in reply.split()
+        if any(char in "0123456789" for char in word)
+    ]
+    return next((n for n in reversed(numbers) if grading.number(n) is not None), None)
+
+
+TEMPLATES = {
+    "r1": Template(
+        "Solve the problem.",
+        "{question} " + PROTOCOLS["think_answer"].reminder,
+        last_answer,
+        PROTOCOLS["think_answer"].write,
+    ),
+    "open_r1": Template(
+        "You first think about the problem and then answer it. Respond in the following format:\n"
+        "<think>\n...\n</think>\n<answer>\n...\n</answer>",
+        "{question}",
+        last_answer,
+        lambda thought, answer: f"<think>\n{thought}\n</think>\n<answer>\n{answer}\n</answer>",
+    ),
+    "gsm8k": Template(  # grpo_demo's
+        "Respond in the following"
+        " format:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>",
+        "{question}",
+        last_answer,
+        lambda thought, answer: (
+            f"<reasoning>\n{thought}\n</reasoning>\n<answer>\n{answer}\n</answer>\n"
+        ),
+    ),
+    "qwen_boxed": Template(
+        "Please reason step by step, and put your final answer within \\boxed{}.",
+        "{question}",
+        last_boxed,
+        PROTOCOLS["boxed"].write,
+    ),
+    "abel": Template(
+        "",
+        "Question:\n{question}\nAnswer:\nLet's think step by step.",
+        last_said,
+        lambda thought, answer: f"{thought}\nThe answer is {answer}",
+    ),
+    "none": Template(
+        "", "{question}", last_said, lambda thought, answer: f"{thought}\nThe answer is {answer}"
+    ),
+}
+
+
+# ---- the task ----
+
+
+class Math(TextTask[str]):
+    """A question and one reply.
+
+    Args:
+        data: ``word_problems`` (our generator), ``gsm8k``, ``math``, ``aime`` (for evaluation
+            only), a hub id, or a ``.jsonl`` or ``.parquet`` file with a question and an answer a
+            row.
+        config: the configuration of a hub data set.
+        template: ``r1`` (think and answer tags), ``open_r1`` (the same on lines of their own),
+            ``gsm8k`` (grpo_demo's reasoning and answer tags), ``qwen_boxed``, ``abel`` or ``none``.
+        reward: a preset (zero_one, simplerl, gsm8k, open_r1), the name of one function, or ``{name:
+            weight}``, of envs/rewards.py.
+        bad_rows: ``skip`` malformed rows with a warning that names them, or ``refuse`` them.
+        question, answer: the columns, where they have unusual names.
+        seconds: how long the grading of one answer may take.
+
+    ``info``: success (the answer equals a gold); answer (as read, or None); rewards (each
+    function's own).
+    """
+
+    metadata = {"render_modes": ["ansi"], "render_fps": 1}
+    conversation = True
+    protocol = "free"
+    max_turns = max_actions_per_turn = max_actions = 1
+
+    def __init__(
+        self,
+        data: str = "word_problems",
+        config: str | None = None,
+        template: str = "r1",
+        reward: str | dict[str, float] = "zero_one",
+        bad_rows: str = "skip",
+        question: str | None = None,
+        answer: str | None = None,
+        seconds: float = grading.SECONDS,
+        render_mode: str | None = None,
+    ) -> None:
+        one_of("template", template, TEMPLATES)
+        if bad_rows not in ("skip", "refuse"):
+            raise ValueError(f"bad_rows={bad_rows!r}: choose skip or refuse")
+        if seconds <= 0:
+            raise ValueError(f"seconds={seconds}: it must be above 0")
+        self.weights = weights_of(reward)
+        for name in self.weights:
+            if template != (needed := TEMPLATE_OF.get(name, template)):
+                raise ValueError(
+                    f"reward {name} rewards what template={needed} asks for, not {template}: take"
+                    " that one"
+                )
+        self.template = TEMPLATES[template]
+        self.seconds = seconds
+        self.render_mode = render_mode
+        self._source = (
+            None if data == "word_problems" else (data, config, bad_rows, question, answer)
+        )
+        if self._source:
+            load(*self._source)  # whatever is wrong with it is said now
+        self.observation_space = AnyText(200_000)
+        self.action_space = AnyText(100_000)
+
+    @property
+    def instructions(self) -> str:
+        """The template's system prompt; generated problems say what their answers look like."""
+        rules = self.template.system or "Solve the problem."
+        return (
+            f"{rules} The answer is one whole number, in digits." if self._source is None else rules
+        )
+
+    def _draw_row(self, split: str) -> Row:
+        if self._source is None:
+            problem = self.draw(
+                split, lambda: write_problem(self.np_random), lambda made: made.content
+            )
+            return Row(problem.question, (str(problem.answer),), ", ".join(problem.steps))
+        rows = load(*self._source)[split]
+        if not rows:
+            raise ValueError(f"data={self._source[0]} has no row in the {split} split")
+        row = rows[self.np_random.integers(len(rows))]
+        self.instance = row.question
+        return row
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Draw a question of ``options["split"]`` (``train`` where it is left out)."""
+        super().reset(seed=seed)
+        self.row = self._draw_row(requested_split(options))
+        return self.render(), {"success": False, "answer": None}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Score a reply; every reply ends the episode."""
+        answer = self.template.read(action)
+        attempt = Attempt(action, self.row.golds, answer, self._grade)
+        found = scores(attempt, self.weights)
+        info = {
+            "success": attempt.correct is True,
+            "answer": answer,
+            "rewards": found,
+            "actions": [] if answer is None else [answer],
+            "unreadable": (
+                "no answer in the form that the template asks for" if answer is None else None
+            ),
+            "regret": None,
+        }
+        return self.render(), total(found, self.weights), True, False, info
+
+    def _grade(self, answer: str, gold: str) -> bool | None:
+        if self._source is None:  # one whole number, in digits
+            return whole_number(answer, grouped=True) == int(gold)
+        return grading.grade(answer, gold, self.seconds)
+
+    def render(self) -> str:  # type: ignore[override]
+        """The question as the policy sees it."""
+        return self.template.user.replace("{question}", self.row.question)
+
+    def solve(self) -> list[str]:
+        """A reply with the first gold."""
+        return [self.template.write("", self.row.golds[0])]
+
+    def guess(self, rng: np.random.Generator) -> list[str]:
+        """A reply with a random number below 100."""
+        return [self.template.write("", str(int(rng.integers(100))))]
+
+    def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[str]]:
+        """The first gold, with the solution before it where the data have one."""
+        return "", [self.template.write(self.row.solution, self.row.golds[0])]

@@ -1,0 +1,154 @@
+"""RAGEN's two-armed bandit: a steady arm and a risky one, told apart by what their names suggest.
+One turn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from ragen_lite.envs.base import TextTask
+from ragen_lite.envs.spaces import text_space
+from ragen_lite.envs.splits import requested_split
+
+STEADY = (
+    *(
+        "Accountant",
+        "Archivist",
+        "Auditor",
+        "Baker",
+        "Banker",
+        "Bookkeeper",
+        "Clerk",
+        "Dentist",
+        "Engineer",
+    ),
+    *(
+        "Farmer",
+        "Gardener",
+        "Judge",
+        "Librarian",
+        "Mason",
+        "Nurse",
+        "Notary",
+        "Pharmacist",
+        "Postman",
+        "Teacher",
+    ),
+    *("Tailor", "Treasurer", "Watchmaker"),
+)
+RISKY = (
+    *(
+        "Acrobat",
+        "Adventurer",
+        "Astronaut",
+        "Boxer",
+        "Daredevil",
+        "Diver",
+        "Dragon",
+        "Explorer",
+        "Gambler",
+    ),
+    *(
+        "Inventor",
+        "Juggler",
+        "Magician",
+        "Mountaineer",
+        "Pilot",
+        "Pirate",
+        "Racer",
+        "Rebel",
+        "Smuggler",
+        "Speculator",
+    ),
+    *("Stuntman", "Trader", "Treasure hunter"),
+)
+
+
+class Bandit(TextTask[int]):
+    """Choose one of two arms, once. The steady arm pays ``steady`` always, the risky one 1 with
+    chance ``risky``.
+
+    Success is the choice of the better arm by expectation, whatever it then pays. The names are the
+    instance, so that all members of a group read the same prompt; the payment is chance, so that
+    they differ in it.
+
+    Args:
+        steady: what the steady arm pays. risky: the chance of the risky arm (RAGEN's defaults: 0.1
+            and 0.25).
+
+    ``info``: success; regret (expected reward given away).
+    """
+
+    metadata = {"render_modes": ["ansi"], "render_fps": 1}
+    action_names = ("First", "Second")
+    turn_penalty = 0.0
+
+    def __init__(
+        self, steady: float = 0.1, risky: float = 0.25, render_mode: str | None = None
+    ) -> None:
+        if not (0 <= steady <= 1 and 0 <= risky <= 1) or steady == risky:
+            raise ValueError(
+                f"steady={steady}, risky={risky}: both lie in 0..1, and one arm must be better"
+            )
+        self.steady = steady
+        self.risky = risky
+        self.render_mode = render_mode
+        self.action_space = gym.spaces.Discrete(2)
+        self.observation_space = text_space(100)
+
+    @property
+    def instructions(self) -> str:
+        return (
+            "You choose one of two arms, once. Each is named after a person whose trade tells its"
+            f" nature: one pays {self.steady:g} every time, as a person of a safe trade would; the"
+            f" other pays 1 with a chance of {self.risky:g} and else nothing, as an adventurous one"
+            " would. Choose the arm that pays more on average."
+        )
+
+    def _instance(self) -> tuple[str, str]:
+        names = [
+            STEADY[self.np_random.integers(len(STEADY))],
+            RISKY[self.np_random.integers(len(RISKY))],
+        ]
+        first = int(self.np_random.integers(2))
+        return names[first], names[1 - first]
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Draw two names of ``options["split"]`` (``train`` where it is left out)."""
+        super().reset(seed=seed)
+        self.names = self.draw(
+            requested_split(options), self._instance, lambda names: " ".join(sorted(names))
+        )
+        self.best = int((self.names[1] in RISKY) == (self.risky > self.steady))
+        return self.render(), {"success": False, "regret": None}
+
+    def step(self, action: int) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Pull an arm; that is all."""
+        if action not in (0, 1):
+            raise ValueError(f"action {action!r} is not 0 or 1 ({', '.join(self.action_names)})")
+        risky = self.names[action] in RISKY
+        reward = float(self.np_random.random() < self.risky) if risky else self.steady
+        regret = 0.0 if action == self.best else abs(self.risky - self.steady)
+        return (
+            self.render(),
+            reward,
+            True,
+            False,
+            {"success": action == self.best, "regret": regret},
+        )
+
+    def render(self) -> str:  # type: ignore[override]
+        """The two names."""
+        return f"First: {self.names[0]}. Second: {self.names[1]}."
+
+    def solve(self) -> list[int]:
+        """The better arm."""
+        return [self.best]
+
+    def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[int]]:
+        """The better arm, and its name for a thought."""
+        return self.names[self.best], self.solve()

@@ -1,0 +1,222 @@
+"""Where Sokoban rooms come from: our reverse play, gym-sokoban's generator made reproducible,
+Boxoban text files."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from ragen_lite.envs.games.sokoban.solver import Board
+
+WALL_PROBABILITY = 0.18
+_global_rng = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Level:
+    """A room as it stands at the start: the board, the player's square and the boxes' squares."""
+
+    board: Board
+    player: int
+    boxes: frozenset[int]
+
+    @property
+    def content(self) -> str:
+        """The canonical text of the room, by which it is assigned to a split."""
+        symbols = [
+            "#" if wall else "." if i in self.board.targets else " "
+            for i, wall in enumerate(self.board.walls)
+        ]
+        for box in self.boxes:
+            symbols[box] = "*" if box in self.board.targets else "$"
+        symbols[self.player] = "+" if self.player in self.board.targets else "@"
+        width = self.board.width
+        return "\n".join("".join(symbols[i : i + width]) for i in range(0, len(symbols), width))
+
+
+def parse_level(text: str, where: str = "level") -> Level:
+    """A level from the usual symbols: # wall, space floor, . target, $ box, @ player, * box and +
+    player on a target.
+
+    Raises ValueError, naming ``where`` and the row, for ragged rows, unknown symbols, an open
+    border, no player, or a number of boxes that differs from the number of targets.
+    """
+    rows = text.split("\n")
+    width = len(rows[0])
+    for number, row in enumerate(rows, 1):
+        if len(row) != width:
+            raise ValueError(
+                f"{where}, row {number}: {len(row)} squares, but the first row has {width}: {row!r}"
+            )
+        if odd := set(row) - set("# .$@*+"):
+            raise ValueError(
+                f"{where}, row {number}: unknown symbol {min(odd)!r}; allowed are # space . $ @ * +"
+            )
+        if row[0] != "#" or row[-1] != "#" or (number in (1, len(rows)) and set(row) != {"#"}):
+            raise ValueError(
+                f"{where}, row {number}: the room must be closed by walls (#) all around"
+            )
+    cells = "".join(rows)
+    players = [i for i, c in enumerate(cells) if c in "@+"]
+    boxes = frozenset(i for i, c in enumerate(cells) if c in "$*")
+    targets = frozenset(i for i, c in enumerate(cells) if c in ".*+")
+    if len(players) != 1:
+        raise ValueError(f"{where}: {len(players)} players (@); exactly one is needed")
+    if not boxes or len(boxes) != len(targets):
+        raise ValueError(
+            f"{where}: {len(boxes)} boxes and {len(targets)} targets; as many of each, at least one"
+        )
+    return Level(Board(width, tuple(c == "#" for c in cells), targets), players[0], boxes)
+
+
+@lru_cache(maxsize=8)
+def read_boxoban(path: str) -> tuple[Level, ...]:
+    """All levels of a Boxoban text file (google-deepmind/boxoban-levels): ``; number`` before each
+    room."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ValueError(f"cannot read the level file {path}: {error.strerror}") from error
+    levels = []
+    rows = []
+    title = "level 0"
+    for line in [*lines, ""]:
+        if line.strip() and not line.startswith(";"):
+            rows.append(line.rstrip("\r\n"))
+            continue
+        if rows:
+            levels.append(parse_level("\n".join(rows), f"{path}, {title}"))
+            rows = []
+        if line.startswith(";"):
+            title = f"level {line[1:].strip()}"
+    if not levels:
+        raise ValueError(
+            f"{path} holds no level; a Boxoban file has '; 0' and then the rows of a room"
+        )
+    return tuple(levels)
+
+
+def random_board(rng: np.random.Generator, height: int, width: int, boxes: int) -> Board:
+    """A walled room with some walls inside and ``boxes`` targets on its floor."""
+    for _ in range(1000):
+        grid = np.ones((height, width), dtype=bool)
+        grid[1:-1, 1:-1] = rng.random((height - 2, width - 2)) < WALL_PROBABILITY
+        floor = np.flatnonzero(~grid)
+        if len(floor) > 2 * boxes:
+            targets = frozenset(rng.choice(floor, boxes, replace=False).tolist())
+            return Board(width, tuple(grid.ravel().tolist()), targets)
+    raise RuntimeError(
+        f"{boxes} boxes do not fit a room of {height}x{width}: take fewer, or a larger room"
+    )
+
+
+def one_box_level(
+    rng: np.random.Generator, height: int, width: int, min_cost: int, max_cost: int
+) -> tuple[Level, list[int]]:
+    """A room with one box and a start between ``min_cost`` and ``max_cost`` actions from the
+    solution.
+
+    Reverse play in full: the search backwards from the solved states finds every start, one is
+    drawn evenly. Returns the level and the cost table of its states.
+    """
+    for _ in range(10_000):
+        board = random_board(rng, height, width, 1)
+        cost = board.distances()
+        array = np.array(cost)
+        starts = np.flatnonzero((array >= min_cost) & (array <= max_cost))
+        if len(starts):
+            player, box = divmod(int(starts[rng.integers(len(starts))]), len(board.walls))
+            return Level(board, player, frozenset({box})), cost
+    raise RuntimeError(
+        f"no room of {height}x{width} needs {min_cost} to {max_cost} actions: allow more of either"
+    )
+
+
+def reverse_play(
+    rng: np.random.Generator, height: int, width: int, boxes: int, pulls: int
+) -> Level | None:
+    """A room played backwards from its solution by random pulls; None where a box still stands on a
+    target."""
+    board = random_board(rng, height, width, boxes)
+    placed = board.targets
+    floor = [i for i, wall in enumerate(board.walls) if not wall and i not in placed]
+    player = floor[rng.integers(len(floor))]
+    for _ in range(pulls):
+        reached = board.walks(player, placed)
+        options = [
+            (box, offset)
+            for box in sorted(placed)
+            for offset in board.offsets
+            if box + offset in reached
+            and not board.walls[box + 2 * offset]
+            and box + 2 * offset not in placed
+        ]
+        if not options:
+            return None
+        box, offset = options[rng.integers(len(options))]
+        placed = placed - {box} | {box + offset}
+        player = box + 2 * offset
+    if placed & board.targets:
+        return None
+    squares = sorted(board.walks(player, placed).keys() - board.targets)
+    return Level(board, squares[rng.integers(len(squares))], placed) if squares else None
+
+
+@lru_cache(maxsize=1)
+def _room_utils() -> ModuleType:
+    # The file alone: gym_sokoban's package imports the unmaintained gym.
+    package = importlib.util.find_spec("gym_sokoban")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError(
+            "gym-sokoban's generator and sprites need: pip install gym-sokoban"
+        )
+    spec = importlib.util.spec_from_file_location(
+        "gym_sokoban_room_utils", Path(package.origin).parent / "envs" / "room_utils.py"
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def gym_sokoban_level(rng: np.random.Generator, height: int, width: int, boxes: int) -> Level:
+    """A room from gym-sokoban's own generator, a function of ``rng`` alone.
+
+    It draws from the process-wide generators, so these are seeded, used under a lock and put back.
+    A draw that it gives up on (RuntimeError, RuntimeWarning) is followed by the next.
+    """
+    utils = _room_utils()
+    for _ in range(1000):
+        seed = int(rng.integers(2**32))
+        with _global_rng:
+            before = random.getstate()
+            numpy_before = np.random.get_state()
+            try:
+                random.seed(seed)
+                np.random.seed(seed)
+                fixed, state, _ = utils.generate_room(
+                    (height, width), num_steps=int(1.7 * (height + width)), num_boxes=boxes
+                )
+            except (RuntimeError, RuntimeWarning):
+                continue
+            finally:
+                random.setstate(before)
+                np.random.set_state(numpy_before)
+        flat = np.asarray(state).ravel()
+        fixed = np.asarray(fixed).ravel()
+        board = Board(
+            width, tuple((fixed == 0).tolist()), frozenset(np.flatnonzero(fixed == 2).tolist())
+        )
+        placed = frozenset(np.flatnonzero((flat == 3) | (flat == 4)).tolist())
+        return Level(board, int(np.flatnonzero(flat == 5)[0]), placed)
+    raise RuntimeError(
+        f"gym-sokoban finds no room of {height}x{width} with {boxes} boxes: take fewer, or a larger"
+        " room"
+    )

@@ -1,0 +1,345 @@
+"""Sokoban, with RAGEN's symbols and rewards, gym-sokoban's dynamics, and an exact solver behind
+every room.
+
+Rewards (gym-sokoban 0.0.6, RAGEN): -0.1 an action, +1 a box pushed onto a target, -1 one pushed
+off, +10 solved.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from ragen_lite.envs.games.game import Game
+from ragen_lite.envs.games.sokoban.levels import (
+    Level,
+    gym_sokoban_level,
+    one_box_level,
+    read_boxoban,
+    reverse_play,
+)
+from ragen_lite.envs.games.sokoban.solver import ACTIONS, Board, SearchLimit
+from ragen_lite.envs.spaces import text_space
+from ragen_lite.envs.splits import one_of, requested_split, split_of
+
+BOX_ON = 1.0
+BOX_OFF = -1.0
+# States searched for one cost: about a second, enough for most 10x10 rooms of four boxes.
+SEARCH = 20_000
+SPRITES = ("wall", "floor", "box_target", "box_on_target", "box", "player", "player_on_target")
+OBSERVATIONS = ("grid", "coords", "grid_coords")
+
+
+class Sokoban(Game):
+    """Push every box (X) onto a target (O).
+
+    Args:
+        height, width: size of the room in squares, its outer walls included.
+        boxes: number of boxes, and of targets.
+        levels: ``reverse`` (our generator), ``gym_sokoban`` (its generator, made reproducible) or
+            the path of a Boxoban text file, whose rooms are taken as they are.
+        observation: ``grid``, ``coords`` or ``grid_coords``.
+        min_cost: fewest actions a room must need; no room needs more than ``max_actions``.
+        max_turns, max_actions_per_turn, max_actions: the budgets.
+        regret: whether ``info`` carries the optimal cost and the regret; an exact search at each
+            new state of a room with several boxes.
+
+    ``info``: Game's, and boxes_on_target. The costs are None where the exact search was given up.
+    """
+
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
+    action_names = ACTIONS
+
+    def __init__(
+        self,
+        height: int = 6,
+        width: int = 6,
+        boxes: int = 1,
+        levels: str = "reverse",
+        observation: str = "grid_coords",
+        min_cost: int = 3,
+        max_turns: int = 5,
+        max_actions_per_turn: int = 5,
+        max_actions: int = 12,
+        regret: bool = True,
+        render_mode: str | None = None,
+    ) -> None:
+        if min(height, width) < 4 or boxes < 1:
+            raise ValueError(
+                f"Sokoban needs at least 4x4 squares and one box, not {height}x{width} and {boxes}"
+            )
+        one_of("observation", observation, OBSERVATIONS)
+        if not 1 <= min_cost <= max_actions:
+            raise ValueError(
+                f"budgets that no room can meet: 1 <= min_cost {min_cost} <= max_actions"
+                f" {max_actions}"
+            )
+        self.budget(max_turns, max_actions_per_turn, max_actions)
+        self.height = height
+        self.width = width
+        self.boxes = boxes
+        self.levels = levels
+        self.observation = observation
+        self.min_cost = min_cost
+        self.regret = regret
+        self.render_mode = render_mode
+        self.action_space = gym.spaces.Discrete(4)
+        self._table: list[int] | None = None  # the cost of every state of a one-box board
+        self._table_board: Board | None = None
+        if levels not in ("reverse", "gym_sokoban"):
+            boards = [level.board for level in read_boxoban(levels)]
+            self.height = max(len(board.walls) // board.width for board in boards)
+            self.width = max(board.width for board in boards)
+            self.boxes = max(len(board.targets) for board in boards)
+        self.observation_space = text_space(
+            40 + 2 * self.height * self.width + 8 * (3 * self.boxes + 3)
+        )
+
+    @property
+    def instructions(self) -> str:
+        height = self.height
+        width = self.width
+        if (board := self._table_board) is not None:  # rooms of a file have sizes of their own
+            height = len(board.walls) // board.width
+            width = board.width
+        return (
+            f"You play Sokoban in a room of {height}x{width} squares: push every box X onto a"
+            " target O.\nSymbols: # wall, _ floor, O target, X box, √ box on target, P you, S you"
+            " on a target. Positions are (row,column), counted from (0,0) at the top left.\nUp,"
+            " Down, Left and Right move you one square; moving into a box pushes it if the square"
+            " behind it is free."
+        )
+
+    # ---- rooms ----
+
+    def _new_level(self, split: str) -> Level:
+        if self.levels == "reverse" and self.boxes == 1:
+            level, table = one_box_level(
+                self.np_random, self.height, self.width, self.min_cost, self.max_actions
+            )
+            self._table = table
+            self._table_board = level.board
+            return level
+        if self.levels not in ("reverse", "gym_sokoban"):
+            return self._stored_level(split)
+        for _ in range(20_000):
+            candidate = self._candidate()
+            if candidate and self.min_cost <= self._search(candidate) <= self.max_actions:
+                return candidate
+        raise RuntimeError(
+            f"no room between min_cost={self.min_cost} and max_actions={self.max_actions} actions"
+            f" in 20,000 draws of levels={self.levels!r} at {self.height}x{self.width} with"
+            f" {self.boxes} boxes: allow more max_actions"
+        )
+
+    def _candidate(self) -> Level | None:
+        if self.levels == "gym_sokoban":
+            return gym_sokoban_level(self.np_random, self.height, self.width, self.boxes)
+        pulls = int(self.np_random.integers(2 * self.boxes, 6 * self.boxes + 1))
+        return reverse_play(self.np_random, self.height, self.width, self.boxes, pulls)
+
+    def _stored_level(self, split: str) -> Level:
+        """A level of the file that belongs to the split, within the budgets or not."""
+        stored = [level for level in read_boxoban(self.levels) if split_of(level.content) == split]
+        if not stored:
+            raise ValueError(
+                f"{self.levels} has no level in the {split} split (splits go by content): give it"
+                " more"
+            )
+        return stored[self.np_random.integers(len(stored))]
+
+    def _search(self, level: Level) -> float:
+        try:
+            solution = level.board.solve(level.player, level.boxes)
+        except SearchLimit:
+            return math.inf
+        return math.inf if solution is None else len(solution)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Draw a room of ``options["split"]`` (``train`` where it is left out)."""
+        super().reset(seed=seed)
+        split = requested_split(options)
+        level = self.draw(split, lambda: self._new_level(split), lambda made: made.content)
+        return self.load(level)
+
+    def load(self, level: Level) -> tuple[str, dict[str, Any]]:
+        """Start from a given room; returns observation and info as ``reset`` does."""
+        self.board = level.board
+        self.player = level.player
+        self.placed = level.boxes
+        if self._table_board is not self.board:
+            single = self.regret and len(self.board.targets) == 1
+            self._table = self.board.distances() if single else None
+            self._table_board = self.board
+        self._floor = [
+            "#" if w else "O" if i in self.board.targets else "_"
+            for i, w in enumerate(self.board.walls)
+        ]
+        self._known: dict[tuple[int, frozenset[int]], float | None] = {}
+        self._on = len(self.placed & self.board.targets)
+        return self.begin(boxes_on_target=self._on)
+
+    # ---- dynamics ----
+
+    def step(self, action: int) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """One action; see the class for rewards and info."""
+        self.player, self.placed = self.board.move(self.player, self.placed, self.valid(action))
+        before = self._on
+        self._on = len(self.placed & self.board.targets)
+        gained = BOX_ON if self._on > before else BOX_OFF if self._on < before else 0.0
+        return self.end_step(self._on == len(self.placed), gained, boxes_on_target=self._on)
+
+    def cost_to_go(self) -> float | None:
+        """Actions of a shortest solution from here; inf where the room is dead-locked, None where
+        it is too large."""
+        if self._table is not None:
+            return self._look_up(self.player, self.placed)
+        state = (self.player, self.placed)
+        if state not in self._known:
+            self._remember_solution()
+        return self._known[state]
+
+    def _look_up(self, player: int, boxes: frozenset[int]) -> float:
+        assert self._table is not None
+        (box,) = boxes
+        cost = self._table[player * len(self.board.walls) + box]
+        return math.inf if cost < 0 else float(cost)
+
+    def _remember_solution(self) -> None:
+        state = (self.player, self.placed)
+        try:
+            solution = self.board.solve(*state, limit=SEARCH)
+        except SearchLimit:
+            self._known[state] = None
+            return
+        if solution is None:
+            self._known[state] = math.inf
+            return
+        for left, action in zip(range(len(solution), 0, -1), solution, strict=True):
+            self._known[state] = float(left)
+            state = self.board.move(*state, action)
+        self._known[state] = 0.0
+
+    # ---- what the player sees ----
+
+    def text(self) -> str:
+        """The room, the places of things, or both."""
+        width = self.board.width
+        targets = self.board.targets
+        cells = self._floor.copy()
+        for box in self.placed:
+            cells[box] = "√" if box in targets else "X"
+        cells[self.player] = "S" if self.player in targets else "P"
+        grid = "\n".join([" ".join(cells[i : i + width]) for i in range(0, len(cells), width)])
+        if self.observation == "grid":
+            return grid
+        names = [
+            ("P", [self.player]),
+            ("X", sorted(self.placed - targets)),
+            ("O", sorted(targets - self.placed)),
+        ]
+        if done := sorted(self.placed & targets):
+            names.append(("√", done))
+        places = ", ".join([" ".join([name, *map(self.place, at)]) for name, at in names if at])
+        return places if self.observation == "coords" else f"{grid}\n{places}"
+
+    def place(self, square: int) -> str:
+        """A square as ``(row,column)``."""
+        row, column = divmod(square, self.board.width)
+        return f"({row},{column})"
+
+    def render(self) -> str | NDArray[np.uint8] | None:  # type: ignore[override]
+        """The room as text, or in gym-sokoban's sprites: (16 x height, 16 x width, 3)."""
+        if self.render_mode == "ansi":
+            return self.text()
+        if self.render_mode != "rgb_array":
+            return None
+        sprites = _sprites()
+        targets = self.board.targets
+        codes = [0 if wall else 2 if i in targets else 1 for i, wall in enumerate(self.board.walls)]
+        for box in self.placed:
+            codes[box] = 3 if box in targets else 4
+        codes[self.player] = 6 if self.player in targets else 5
+        tiles = sprites[np.array(codes).reshape(-1, self.board.width)]
+        height, width = tiles.shape[:2]
+        picture: NDArray[np.uint8] = tiles.transpose(0, 2, 1, 3, 4).reshape(
+            height * 16, width * 16, 3
+        )
+        return picture
+
+    # ---- solver and teacher ----
+
+    def solve(self) -> list[int] | None:
+        """A shortest solution from the present state; None where it is dead-locked. Raises
+        SearchLimit."""
+        if self._table is None:
+            return self.board.solve(self.player, self.placed)
+        cost = self.cost_to_go()
+        state = (self.player, self.placed)
+        plan = []
+        while cost and not math.isinf(cost):
+            cost -= 1
+            plan.append(
+                next(a for a in range(4) if self._look_up(*self.board.move(*state, a)) == cost)
+            )
+            state = self.board.move(*state, plan[-1])
+        return None if cost else plan
+
+    def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[int]]:
+        """One turn of the teacher: it names where it starts to push and where it stops, walks there
+        and pushes."""
+        plan = self.solve()
+        return self._first_push(plan) if plan else self.wander(rng)
+
+    def wander(self, rng: np.random.Generator) -> tuple[str, list[int]]:
+        """Walk to and make any push that is open."""
+        walks = self.board.walks(self.player, self.placed)
+        options = self.board.pushes(walks, self.placed)
+        if not options:
+            return self._first_push([int(rng.integers(4))])
+        square, action = options[rng.integers(len(options))]
+        return self._first_push([*self.board.path(walks, square), action])
+
+    def _first_push(self, plan: list[int]) -> tuple[str, list[int]]:
+        """The walk of a plan up to its first push and the pushes straight on, cut at the turn's
+        budget."""
+        player = self.player
+        boxes = self.placed
+        start = -1
+        end = -1
+        count = 0
+        for action in plan:
+            after, moved = self.board.move(player, boxes, action)
+            if start >= 0 and (moved == boxes or action != plan[count - 1]):
+                break
+            if moved != boxes:
+                start = player if start < 0 else start
+                end = after
+            player = after
+            boxes = moved
+            count = count + 1
+        if start < 0:
+            return "walk", plan[: self.max_actions_per_turn]
+        thought = f"push {ACTIONS[plan[count - 1]]} from {self.place(start)} to {self.place(end)}"
+        return thought, plan[: min(count, self.max_actions_per_turn)]
+
+
+@lru_cache(maxsize=1)
+def _sprites() -> NDArray[np.uint8]:
+    """gym-sokoban's seven 16x16 pictures, by its codes: (7, 16, 16, 3)."""
+    import imageio.v3 as imageio
+
+    package = importlib.util.find_spec("gym_sokoban")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("the sprites belong to gym-sokoban: pip install gym-sokoban")
+    folder = Path(package.origin).parent / "envs" / "surface"
+    return np.stack([imageio.imread(folder / f"{name}.png")[..., :3] for name in SPRITES])

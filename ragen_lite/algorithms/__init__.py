@@ -1,0 +1,1 @@
+"""Advantages, losses, filters, penalties and corrections: pure, and blind to models and engines."""

@@ -1,0 +1,141 @@
+"""Credit: from a step's groups to one advantage a token.
+
+An advantage is a frozen dataclass. Its fields are its options, and calling it is the algorithm. It
+sees the whole step, before any filter drops a group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragen_lite.agents.trajectory import Group, Trajectory
+
+Array = NDArray[np.float64]
+EPSILON = 1e-6  # verl's, added to the spread before dividing by it
+
+
+class Advantage(Protocol):
+    """What an entry of ADVANTAGES makes, once its options are set."""
+
+    def __call__(self, groups: Sequence[Group]) -> list[Array]:
+        """One array a context, one entry a token, in nested order of groups and trajectories."""
+
+
+def standardise(values: Array, divide: bool) -> Array:
+    """Values less their mean; divided by their sample standard deviation where asked.
+
+    All zero where all are equal, and where there is but one.
+
+    >>> standardise(np.array([1.0, 3.0]), divide=False).tolist()
+    [-1.0, 1.0]
+    """
+    if len(values) < 2 or values.max() == values.min():
+        return np.zeros(len(values))
+    centred: Array = values - values.mean()
+    if not divide:
+        return centred
+    spread: Array = values.std(ddof=1) + EPSILON
+    return np.divide(centred, spread)
+
+
+def spread_turns(trajectory: Trajectory, per_turn: Sequence[float] | Array) -> list[Array]:
+    """Per-token advantages, one array a context, from one number a turn.
+
+    A turn's number holds from where the reply before it ended to its own end.
+    """
+    arrays = []
+    for number, context in enumerate(trajectory.contexts):
+        tokens = np.zeros(len(context.token_ids))
+        start = 0
+        for k, turn in trajectory.turns_of(number):
+            tokens[start : turn.stop] = per_turn[k]
+            start = turn.stop
+        arrays.append(tokens)
+    return arrays
+
+
+def spread_trajectories(group: Group, per_trajectory: Array) -> list[Array]:
+    """Per-token advantages of a group, from one number a trajectory."""
+    arrays = []
+    for trajectory, value in zip(group.trajectories, per_trajectory, strict=True):
+        arrays += spread_turns(trajectory, np.full(len(trajectory.turns), value))
+    return arrays
+
+
+def returns_of(group: Group) -> Array:
+    """The return of each trajectory of a group."""
+    return np.array([trajectory.returns for trajectory in group.trajectories])
+
+
+@dataclass(frozen=True)
+class GRPO:
+    """One advantage a trajectory: its return, standardised in its group (arXiv:2402.03300)."""
+
+    normalize: bool = True
+    """Divide by the group's sample standard deviation; Dr. GRPO does not (arXiv:2503.20783)."""
+
+    def __call__(self, groups: Sequence[Group]) -> list[Array]:
+        """See Advantage."""
+        arrays = []
+        for group in groups:
+            arrays += spread_trajectories(group, standardise(returns_of(group), self.normalize))
+        return arrays
+
+
+@dataclass(frozen=True)
+class RLOO:
+    """One advantage a trajectory: its return less the mean of the others' (arXiv:2402.14740)."""
+
+    normalize: bool = False
+    """Divide by the group's sample standard deviation."""
+
+    def __call__(self, groups: Sequence[Group]) -> list[Array]:
+        """See Advantage."""
+        arrays = []
+        for group in groups:
+            size = len(group.trajectories)
+            scale = size / (size - 1) if size > 1 else 1.0
+            values = standardise(returns_of(group), self.normalize) * scale
+            arrays += spread_trajectories(group, values)
+        return arrays
+
+
+@dataclass(frozen=True)
+class TurnReturn:
+    """One advantage a turn: the return from it on, among the group's members that reached it."""
+
+    normalize: bool = True
+    """Divide by the sample standard deviation of those members."""
+
+    def __call__(self, groups: Sequence[Group]) -> list[Array]:
+        """See Advantage."""
+        arrays = []
+        for group in groups:
+            arrays += self._of_group(group)
+        return arrays
+
+    def _of_group(self, group: Group) -> list[Array]:
+        members = group.trajectories
+        to_go = [np.cumsum([turn.reward for turn in t.turns][::-1])[::-1] for t in members]
+        per_turn = [np.zeros(len(t.turns)) for t in members]
+        for k in range(max((len(t.turns) for t in members), default=0)):
+            reached = [i for i, t in enumerate(members) if len(t.turns) > k]
+            values = standardise(np.array([to_go[i][k] for i in reached]), self.normalize)
+            for i, value in zip(reached, values, strict=True):
+                per_turn[i][k] = value
+        arrays = []
+        for trajectory, numbers in zip(members, per_turn, strict=True):
+            arrays += spread_turns(trajectory, numbers)
+        return arrays
+
+
+ADVANTAGES: dict[str, type[Advantage]] = {
+    "grpo": GRPO,
+    "rloo": RLOO,
+    "turn_return": TurnReturn,
+}

@@ -1,0 +1,119 @@
+"""Penalties that are added to a loss: the KL to a frozen reference model, and the entropy bonus.
+
+Source of the estimators k1, k2 and k3: http://joschu.net/blog/kl-approx.html.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ragen_lite.algorithms.losses import LossInputs
+from ragen_lite.algorithms.options import BadOption
+
+
+def k1(gap: Tensor) -> Tensor:
+    """The k1 estimate of KL(p || q) from tokens of p; ``gap`` is log p - log q."""
+    return gap
+
+
+def k2(gap: Tensor) -> Tensor:
+    """The k2 estimate: half the square; biased, with little variance."""
+    return gap.square() / 2
+
+
+def k3(gap: Tensor) -> Tensor:
+    """The k3 estimate: unbiased, and never below 0."""
+    return torch.expm1(-gap) + gap
+
+
+class Penalty(Protocol):
+    """What an entry of KL_PENALTIES makes, once its options are set."""
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether a frozen copy of the starting model is kept."""
+
+    @property
+    def coef(self) -> float:
+        """Its weight in the loss."""
+
+    def estimate(self, tokens: LossInputs) -> Tensor:
+        """The KL of each token, (N,), in nats."""
+
+
+@dataclass(frozen=True)
+class NoKL:
+    """No KL term, and no reference model."""
+
+    @property
+    def needs_reference(self) -> bool:
+        """See Penalty."""
+        return False
+
+    @property
+    def coef(self) -> float:
+        """See Penalty."""
+        return 0.0
+
+    def estimate(self, tokens: LossInputs) -> Tensor:
+        """See Penalty."""
+        return torch.zeros_like(tokens.logprobs)
+
+
+@dataclass(frozen=True)
+class _KL:
+    coef: float = 0.001
+    """Weight of the KL in the loss."""
+
+    def __post_init__(self) -> None:
+        if not self.coef > 0:
+            raise BadOption("coef", f"{self.coef}: it must be above 0; kl=off takes the KL away")
+
+    @property
+    def needs_reference(self) -> bool:
+        """See Penalty."""
+        return True
+
+    def gap(self, tokens: LossInputs) -> Tensor:
+        """log policy - log reference, (N,)."""
+        assert tokens.reference_logprobs is not None
+        return tokens.logprobs - tokens.reference_logprobs
+
+
+@dataclass(frozen=True)
+class K1(_KL):
+    """The KL by k1, whose gradient is zero in expectation."""
+
+    def estimate(self, tokens: LossInputs) -> Tensor:
+        """See Penalty."""
+        return k1(self.gap(tokens))
+
+
+@dataclass(frozen=True)
+class K2(_KL):
+    """The KL by k2, whose gradient is that of KL(policy || reference)."""
+
+    def estimate(self, tokens: LossInputs) -> Tensor:
+        """See Penalty."""
+        return k2(self.gap(tokens))
+
+
+@dataclass(frozen=True)
+class K3(_KL):
+    """The KL by k3, whose gradient is that of KL(reference || policy)."""
+
+    def estimate(self, tokens: LossInputs) -> Tensor:
+        """See Penalty."""
+        return k3(self.gap(tokens))
+
+
+KL_PENALTIES: dict[str, type[Penalty]] = {
+    "off": NoKL,
+    "k1": K1,
+    "k2": K2,
+    "k3": K3,
+}

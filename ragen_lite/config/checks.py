@@ -1,0 +1,76 @@
+"""What is refused before anything is made: values that cannot work, or would do nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ragen_lite.config.groups import algorithm_of
+from ragen_lite.config.schema import Config, ConfigError
+
+MOST_TRAJECTORIES = 1_000_000  # of one iteration
+
+_CHOICES = {
+    "model.dtype": ("auto", "float32", "bfloat16", "float64"),
+    "train.schedule": ("constant", "linear", "cosine"),
+    "eval.split": ("train", "val", "test"),
+}
+_POSITIVE = """
+    engine.slots sample.max_tokens sample.temperature
+    train.steps train.groups train.group_size train.epochs train.mini_batches train.lr
+    train.grad_clip train.microbatch_tokens eval.instances run.save_every
+""".split()
+_NOT_NEGATIVE = "train.warmup train.weight_decay eval.every seed".split()
+
+
+def get(config: Config, key: str) -> Any:
+    """The value at a dotted key."""
+    value: Any = config
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def check(config: Config) -> None:
+    """Refuse what cannot work or would silently do nothing. Raises ConfigError."""
+    for key, allowed in _CHOICES.items():
+        if get(config, key) not in allowed:
+            raise ConfigError(f"{key}={get(config, key)!r}: choose one of {', '.join(allowed)}")
+    if config.sample.temperature == 0:
+        raise ConfigError(
+            "sample.temperature=0: greedy replies of a group are all the same; take a temperature "
+            "above 0"
+        )
+    _each(config, _POSITIVE, lambda value: value > 0, "it must be above 0")
+    _each(config, _NOT_NEGATIVE, lambda value: value >= 0, "it must not be below 0")
+    algorithm_of(config)
+    _check_sizes(config)
+    longest = config.engine.max_model_len
+    if longest is not None and longest <= 0:
+        raise ConfigError(f"engine.max_model_len={longest}: it must be above 0, or null")
+
+
+def _each(config: Config, keys: list[str], fits: Callable[[Any], bool], rule: str) -> None:
+    for key in keys:
+        value = get(config, key)
+        if not fits(value):
+            raise ConfigError(f"{key}={value}: {rule}")
+
+
+def _check_sizes(config: Config) -> None:
+    """An iteration's trajectories: enough for a baseline and for the mini-batches."""
+    train = config.train
+    whole = train.groups * train.group_size
+    product = f"train.groups={train.groups} x train.group_size={train.group_size}"
+    if train.group_size < 2:
+        raise ConfigError(
+            "train.group_size=1: a group of one has no baseline, so nothing is learnt; take 2 or "
+            "more"
+        )
+    if whole > MOST_TRAJECTORIES:
+        raise ConfigError(f"{product}: more than a million trajectories")
+    if train.mini_batches > whole:
+        raise ConfigError(
+            f"train.mini_batches={train.mini_batches}: more than the {whole} trajectories of an "
+            "iteration (train.groups x train.group_size)"
+        )

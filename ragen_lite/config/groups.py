@@ -1,0 +1,89 @@
+"""The groups whose choices come from tables: credit, loss, filter, kl, correction, engine and env.
+
+An entry of a table is a frozen dataclass whose fields are its options. Hydra sees a copy of it that
+can be written to; what a command gets is the frozen one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
+from typing import Any, get_type_hints
+
+from ragen_lite.agents.engines.table import ENGINES
+from ragen_lite.algorithms.advantages import ADVANTAGES, Advantage
+from ragen_lite.algorithms.corrections import CORRECTIONS, Correction
+from ragen_lite.algorithms.filters import FILTERS, Filter
+from ragen_lite.algorithms.kl import KL_PENALTIES, Penalty
+from ragen_lite.algorithms.losses import LOSSES, Loss
+from ragen_lite.algorithms.options import BadOption
+from ragen_lite.config.schema import Config, ConfigError
+from ragen_lite.envs.registry import ours
+
+TABLES: dict[str, Mapping[str, type[Any]]] = {
+    "credit": ADVANTAGES,
+    "loss": LOSSES,
+    "filter": FILTERS,
+    "kl": KL_PENALTIES,
+    "correction": CORRECTIONS,
+}
+DEFAULTS = {
+    "credit": "grpo",
+    "loss": "ppo",
+    "filter": "outcome",
+    "kl": "off",
+    "correction": "off",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """What a step of training does with its trajectories."""
+
+    credit: Advantage
+    loss: Loss
+    filter: Filter
+    kl: Penalty
+    correction: Correction
+
+
+def node(group: str, name: str) -> type[Any]:
+    """The dataclass that Hydra composes for ``GROUP=NAME``: the options, and ``name``."""
+    entry = TABLES[group][name]
+    types = get_type_hints(entry)
+    options: list[Any] = [("name", str, field(default=name))]
+    options += [(f.name, types[f.name], field(default=f.default)) for f in fields(entry)]
+    return make_dataclass(f"{group}_{name}", options)
+
+
+def store() -> None:
+    """Tell Hydra the groups and their choices."""
+    from hydra.core.config_store import ConfigStore
+
+    hydra = ConfigStore.instance()
+    hydra.store(name="schema", node=Config)
+    for group, table in TABLES.items():
+        for name in table:
+            hydra.store(group=group, name=name, node=node(group, name))
+    for name in ("auto", *ENGINES):
+        hydra.store(group="engine", name=name, node={"name": name})
+    for name, env_id in ours().items():
+        hydra.store(group="env", name=name, node={"id": env_id})
+
+
+def chosen(config: Config, group: str) -> Any:
+    """The entry that a configuration has chosen in a group of TABLES, frozen and checked.
+
+    Raises ConfigError for an option that cannot work.
+    """
+    options = asdict(getattr(config, group))
+    entry = TABLES[group][options.pop("name")]
+    try:
+        return entry(**options)
+    except BadOption as error:
+        raise ConfigError(f"{group}.{error.key}={error.why}") from error
+
+
+def algorithm_of(config: Config) -> Algorithm:
+    """The algorithm that a configuration describes. Raises ConfigError."""
+    return Algorithm(**{group: chosen(config, group) for group in TABLES})

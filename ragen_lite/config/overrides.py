@@ -1,0 +1,234 @@
+"""Command-line arguments as Hydra takes them, and plain answers where it would be cryptic.
+
+``env=NAME`` is a file of configs/env, a task of ours or an installed package's; an option of the
+task may be written bare (``env=sokoban boxes=2``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+
+from ragen_lite.agents.engines.table import ENGINES
+from ragen_lite.config.groups import DEFAULTS, TABLES
+from ragen_lite.config.keys import all_options, keys, options
+from ragen_lite.config.old_keys import renewed
+from ragen_lite.config.schema import ConfigError
+from ragen_lite.envs.registry import UnknownEnv, find, installed, options_of, ours
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+TASK_CREDIT = "task_credit"  # what a task prefers; no group of the command line
+FREE = ("env.kwargs.", "engine.options.")  # keys whose last part is anybody's
+
+# What each command reads; anything else on its command line would silently do nothing.
+_RUNS = ("env", "model", "engine", "sample", "seed")
+_LEARNS = (*_RUNS, "train", "eval.every", "eval.instances", "run", "recipe")
+USES = {
+    "train": (*_LEARNS, "algo", *TABLES),
+    "sft": (*_LEARNS, "demos"),
+    "evaluate": (*_RUNS, "eval.instances", "eval.split", "eval.compare"),
+    "play": (*_RUNS, "eval.split"),
+}
+UNUSED = {("sft", "train.epochs")}
+
+
+# ---- what there is to choose ----
+
+
+def files_of(group: str) -> list[str]:
+    """The files of a configuration group such as ``recipe``."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def choices(group: str) -> list[str]:
+    """What can be written behind ``GROUP=``."""
+    if group in TABLES:
+        return list(TABLES[group])
+    if group == "engine":
+        return ["auto", *ENGINES]
+    tasks = {*ours(), *installed()} if group == "env" else set()
+    return sorted({*files_of(group), *tasks})
+
+
+def groups() -> list[str]:
+    """The configuration groups."""
+    folders = {path.name for path in CONFIGS.iterdir() if any(path.glob("*.yaml"))}
+    return sorted({*folders, *TABLES, "engine", "env"} - {TASK_CREDIT})
+
+
+def split_argument(argument: str) -> tuple[str, str] | None:
+    """Key and value of ``key=value``; None of anything else, which is Hydra's own."""
+    key, equals, value = argument.partition("=")
+    if not equals or key.startswith(("-", "hydra")):
+        return None
+    return key.lstrip("+~"), value
+
+
+def value_of(arguments: list[str], key: str) -> str | None:
+    """What an argument gives a key."""
+    pairs = [pair for argument in arguments if (pair := split_argument(argument))]
+    return next((value for name, value in pairs if name == key), None)
+
+
+# ---- rewriting ----
+
+
+def rewritten(arguments: list[str]) -> list[str]:
+    """The arguments as Hydra takes them. Raises ConfigError."""
+    result: list[str] = []
+    for argument in arguments:
+        result += rewrite(_as_task_option(argument, arguments), arguments)
+    named = [split_argument(argument) for argument in arguments]
+    if any(pair and pair[0] in ("algo", "credit") for pair in named):
+        result.append(f"~{TASK_CREDIT}")
+    return result
+
+
+def rewrite(argument: str, arguments: list[str]) -> list[str]:
+    """One argument as Hydra takes it: models by path, environments by id. Raises ConfigError."""
+    pair = split_argument(argument)
+    if pair is None:
+        return [argument]
+    key, value = pair
+    if new := renewed(key, value):
+        raise ConfigError(f"{key}={value} is of an older version: write {new}")
+    if key in groups():
+        return _choice(key, value, argument)
+    if key.startswith(FREE):
+        return [f"++{key}={value}"]
+    _check_key(key, arguments)
+    return [argument]
+
+
+def _choice(group: str, value: str, argument: str) -> list[str]:
+    if group == "model" and value not in files_of("model") and "," not in value:
+        return ["model=hf", f"model.path='{value}'"]
+    names = value.split(",")
+    if group == "env":
+        return environment(value)
+    allowed = choices(group)
+    for name in names:
+        if name not in allowed:
+            close = difflib.get_close_matches(name, allowed, 1)
+            hint = f" - did you mean {close[0]}?" if close else ""
+            raise ConfigError(f"{group}={name}: choose one of {', '.join(allowed)}{hint}")
+    return [argument]
+
+
+def _check_key(key: str, arguments: list[str]) -> None:
+    """Raise ConfigError for a key that does not exist, or not with what is chosen."""
+    group = key.partition(".")[0]
+    if group in TABLES:
+        _check_option(group, key, arguments)
+        return
+    known = [item.name for item in keys()]
+    if key not in known:
+        close = difflib.get_close_matches(key, known, 3, 0.5)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"the keys are {known}"
+        raise ConfigError(f"unknown key {key!r} - {hint} --help documents them all")
+
+
+def _check_option(group: str, key: str, arguments: list[str]) -> None:
+    names = _chosen(group, arguments)
+    own = {item.name for name in names for item in options(group, name)}
+    if key in own:
+        return
+    chosen = f"{group}={','.join(names)}"
+    has = ", ".join(sorted(own)) or "no options"
+    owners = [name for name in TABLES[group] if key in {o.name for o in options(group, name)}]
+    if owners:
+        raise ConfigError(f"{key} does nothing with {chosen}, which has {has}: it is an option of "
+                          f"{group}={' or '.join(owners)}")  # fmt: skip
+    close = difflib.get_close_matches(key, all_options(group), 1)
+    hint = f" - did you mean {close[0]}?" if close else ""
+    raise ConfigError(f"unknown key {key!r}: {chosen} has {has}{hint}")
+
+
+def _chosen(group: str, arguments: list[str]) -> list[str]:
+    """The choices of a group of TABLES that the arguments name, by itself or by ``algo``."""
+    if named := value_of(arguments, group):
+        return named.split(",")
+    presets = (value_of(arguments, "algo") or "").split(",")
+    found = []
+    for preset in presets:
+        path = CONFIGS / "algo" / f"{preset}.yaml"
+        text = path.read_text() if path.is_file() else ""
+        override = re.search(rf"override /{group}: (\w+)", text)
+        found.append(override[1] if override else DEFAULTS[group])
+    return found
+
+
+# ---- tasks ----
+
+
+def environment(value: str) -> list[str]:
+    """``env=VALUE``, the tasks of VALUE standing between commas.
+
+    A task that is neither ours nor a file of configs/env joins Hydra's group by its id. Raises
+    ConfigError.
+    """
+    from hydra.core.config_store import ConfigStore
+
+    names = []
+    for choice in value.split(","):
+        name = re.sub(r"\W+", "_", choice)
+        if choice not in (*files_of("env"), *ours()):
+            try:
+                env_id = find(choice, choices("env"))
+            except UnknownEnv as error:
+                raise ConfigError(f"env={error}") from error
+            except ImportError as error:
+                message = f"env={value}: its package cannot be imported: {error}"
+                raise ConfigError(message) from error
+            ConfigStore.instance().store(group="env", name=name, node={"id": env_id})
+        names.append(name)
+    return [f"env={','.join(names)}"]
+
+
+def task_options(arguments: list[str]) -> tuple[str, ...]:
+    """The options of the task that the arguments name (of the default one where they name none)."""
+    name = value_of(arguments, "env.id") or value_of(arguments, "env") or "sokoban"
+    if name in files_of("env"):
+        text = (CONFIGS / "env" / f"{name}.yaml").read_text()
+        line = re.search(r"^ *id: *(\S+)", text, re.MULTILINE)
+        name = line[1] if line else name
+    try:
+        return tuple(options_of(find(name.strip("'"))))
+    except Exception:  # whatever is wrong with the environment is told where it is made
+        return ()
+
+
+def _as_task_option(argument: str, arguments: list[str]) -> str:
+    """A bare ``option=value`` of the task under its whole key. Raises ConfigError."""
+    key, equals, _ = argument.partition("=")
+    known = [item.name for item in keys()]
+    if not equals or not key.isidentifier() or key in known or key in groups():
+        return argument
+    own = task_options(arguments)
+    if key in own:
+        return f"env.kwargs.{argument}"
+    close = difflib.get_close_matches(key, [*own, *known], 1)
+    if close:
+        where = "is an option of the task" if close[0] in own else "is a key"
+        raise ConfigError(f"unknown key {key!r} - did you mean {close[0]}, which {where}?")
+    raise ConfigError(
+        f"unknown key {key!r}: it is no key (--help documents them) and no option of the task, "
+        f"which has {', '.join(own) or 'none'}"
+    )
+
+
+def refuse_unused(command: str, arguments: list[str]) -> None:
+    """Raise ConfigError for an argument that ``command`` does not read.
+
+    ``arguments`` are as ``rewritten`` returns them.
+    """
+    uses = USES[command]
+    for argument in arguments:
+        pair = split_argument(argument)
+        if pair is None:
+            continue
+        key = pair[0]
+        read = any(key == use or key.startswith(f"{use}.") for use in uses)
+        if not read or (command, key) in UNUSED:
+            raise ConfigError(f"{key} does nothing in {command}, which reads {', '.join(uses)}")

@@ -1,0 +1,156 @@
+"""The configuration: one schema for all commands, each key with its meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ragen_lite.agents.errors import UserError
+
+
+class ConfigError(UserError, ValueError):
+    """Input that cannot work: what came, what is allowed, what to do."""
+
+
+@dataclass
+class EnvConfig:
+    """The task. ``env=sokoban`` takes configs/env/sokoban.yaml, ``env=my_package:MyEnv-v0`` any
+    registered id."""
+
+    id: str = "ragen_lite/Sokoban-v0"
+    """Gymnasium id; ``module:Name-v0`` imports the module first."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Options of the task, each as env.kwargs.NAME=VALUE."""
+    protocol: str | None = None
+    """How replies are read: think_answer, answer, boxed, free; null takes the task's own."""
+
+
+@dataclass
+class ModelConfig:
+    """The policy. ``model=tiny`` is the embedded one, ``model=PATH`` a Hugging Face folder or hub
+    name."""
+
+    path: str = "tiny"
+    """tiny, a folder or a hub name; scratch:HIDDENxLAYERSxHEADS for random weights (96x4x3 where
+    left out), to be taught by sft; for evaluate and play also random, solver and openai:NAME@URL.
+    """
+    dtype: str = "auto"
+    """Arithmetic: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16, float64. Weights
+    are never 16 bit."""
+
+
+@dataclass
+class EngineConfig:
+    """Where replies are generated."""
+
+    name: str = "auto"
+    """auto (vllm where it is installed and a GPU is there, else torch), torch (the learner's own
+    model), vllm."""
+    slots: int = 256
+    """Trajectories under way at once; bounds the cache's memory."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """engine.options.NAME=VALUE: vLLM's engine arguments that are no keys here, such as
+    gpu_memory_utilization (the share of the GPU's memory for weights and cache) or
+    tensor_parallel_size; of model=openai: concurrency, budget, retries, timeout."""
+    max_model_len: int | None = None
+    """Longest trajectory in tokens; null: what the model allows, at most 4096."""
+
+
+@dataclass
+class SampleConfig:
+    """How replies are drawn."""
+
+    temperature: float = 1.0
+    """Temperature in training and in sampled evaluation; the learner's log-probs are taken at it
+    too."""
+    max_tokens: int = 48
+    """Longest reply in tokens."""
+
+
+@dataclass
+class TrainConfig:
+    """The training loop, of ``train`` and of ``sft``."""
+
+    steps: int = 100
+    """Iterations; each samples groups x group_size trajectories (sft: demonstrations) and makes
+    epochs x mini_batches optimiser steps."""
+    groups: int = 16
+    """Task instances an iteration."""
+    group_size: int = 8
+    """Trajectories of each instance."""
+    epochs: int = 1
+    """Passes over an iteration's trajectories."""
+    mini_batches: int = 4
+    """Optimiser steps a pass."""
+    lr: float = 1e-6
+    """Peak learning rate of AdamW (betas 0.9, 0.95)."""
+    warmup: int = 0
+    """Iterations of linear warm-up."""
+    schedule: str = "constant"
+    """After the warm-up: constant, or linear or cosine down to 10%."""
+    weight_decay: float = 0.0
+    """AdamW's weight decay."""
+    grad_clip: float = 1.0
+    """Largest norm of the gradient."""
+    microbatch_tokens: int = 16384
+    """Tokens of one forward and backward pass, padding included; bounds memory, never changes the
+    gradient."""
+
+
+@dataclass
+class EvalConfig:
+    """Evaluation, within ``train`` and by ``evaluate``."""
+
+    every: int = 20
+    """Iterations between evaluations on the val split; 0: only before and after, on the test split.
+    """
+    instances: int = 256
+    """Held-out instances."""
+    split: str = "test"
+    """Split that ``evaluate`` measures on: train, val or test."""
+    compare: str | None = None
+    """A second model for ``evaluate``, compared pair by pair on the same instances."""
+
+
+@dataclass
+class RunConfig:
+    """The run's folder and its logs."""
+
+    dir: str = "runs"
+    """Where run folders are made."""
+    name: str = "run"
+    """The last part of the folder's name."""
+    resume: str = "no"
+    """no, auto (from the last good checkpoint of the newest run of this env and name that has one;
+    else a new run), or a run folder."""
+    save_every: int = 50
+    """Iterations between checkpoints; the last is always saved, the three newest are kept."""
+    wandb: bool = False
+    """Log to Weights & Biases too."""
+
+
+@dataclass
+class Config:
+    """Everything a command can be told.
+
+    ``credit``, ``loss``, ``filter``, ``kl`` and ``correction`` are choices from tables, each with
+    the options of its own (config/groups.py).
+    """
+
+    env: EnvConfig = field(default_factory=EnvConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    credit: Any = None
+    loss: Any = None
+    filter: Any = None
+    kl: Any = None
+    correction: Any = None
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    seed: int = 0
+    """Owns every draw of a run: instances, replies, the order of mini-batches."""
+    demos: str = "teacher"
+    """What sft learns from: teacher (the task's own demonstrations), solver, or a JSONL file of
+    trajectories."""

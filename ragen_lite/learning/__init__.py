@@ -1,0 +1,1 @@
+"""From trajectories to weights, and from the weights to the engine."""

@@ -1,0 +1,93 @@
+"""Checkpoints: a Hugging Face folder plus ``trainer/``, written atomically, checked before it is
+trusted.
+
+``from_pretrained`` and ``vllm serve`` load the folder as it is. Everything is safetensors or JSON;
+nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from ragen_lite.learning.checkpoint_files import digest, steps
+from ragen_lite.learning.learner import Learner
+
+KEEP = 3
+
+
+def save(folder: Path, step: int, learner: Learner, tokenizer: Any) -> Path:
+    """Write ``folder/step-N``: model, tokenizer, optimiser, counters and torch's generator.
+
+    It is written beside its place and renamed when whole, so a kill at any moment leaves the older
+    ones as they were. Only the newest three are kept.
+    """
+    final = folder / f"step-{step}"
+    draft = folder / f".step-{step}.draft"
+    if final.exists():  # a damaged one, passed over at the start of this run
+        shutil.rmtree(final)
+    shutil.rmtree(draft, ignore_errors=True)
+    (draft / "trainer").mkdir(parents=True)
+    learner.model.save_pretrained(draft)
+    tokenizer.save_pretrained(draft)
+    save_file(_optimizer_tensors(learner), draft / "trainer" / "optimizer.safetensors")
+    state = {"step": step, "learner_steps": learner.steps, "skipped": learner.skipped}
+    (draft / "trainer" / "state.json").write_text(json.dumps(state, indent=1))
+    files = sorted(p for p in draft.rglob("*") if p.is_file())
+    sums = {str(p.relative_to(draft)): digest(p) for p in files}
+    (draft / "trainer" / "manifest.json").write_text(json.dumps(sums, indent=1))
+    for path in [*files, draft / "trainer" / "manifest.json"]:
+        with path.open("rb") as handle:
+            os.fsync(handle.fileno())
+    draft.rename(final)
+    for _, old in steps(folder)[KEEP:]:
+        shutil.rmtree(old)
+    return final
+
+
+def _optimizer_tensors(learner: Learner) -> dict[str, torch.Tensor]:
+    tensors = {"rng": torch.get_rng_state()}
+    for name, parameter in learner.model.named_parameters():
+        for key, value in learner.optimizer.state.get(parameter, {}).items():
+            tensors[f"{name}/{key}"] = value.detach().clone().contiguous()
+    return tensors
+
+
+def restore(path: Path, learner: Learner) -> None:
+    """Give the learner the checkpoint's weights, optimiser and counters. Raises KeyError where a
+    weight is missing."""
+    weights = (
+        load_file(path / "model.safetensors")
+        if (path / "model.safetensors").exists()
+        else _shards(path)
+    )
+    own = dict(learner.model.named_parameters())
+    with torch.no_grad():
+        for name, parameter in own.items():  # tied weights are named, and stored, once
+            parameter.copy_(weights[name])
+    tensors = load_file(path / "trainer" / "optimizer.safetensors")
+    torch.set_rng_state(tensors.pop("rng"))
+    for name, parameter in own.items():
+        slots = {
+            k.rpartition("/")[2]: v for k, v in tensors.items() if k.rpartition("/")[0] == name
+        }
+        if slots:
+            learner.optimizer.state[parameter] = {
+                k: v.to(parameter.device) for k, v in slots.items()
+            }
+    state = json.loads((path / "trainer" / "state.json").read_text())
+    learner.version = state["step"]
+    learner.steps = state["learner_steps"]
+    learner.skipped = state["skipped"]
+
+
+def _shards(path: Path) -> dict[str, torch.Tensor]:
+    index = json.loads((path / "model.safetensors.index.json").read_text())
+    parts = [load_file(path / name) for name in sorted(set(index["weight_map"].values()))]
+    return {name: tensor for part in parts for name, tensor in part.items()}

@@ -1,0 +1,48 @@
+"""Samples whose ratio starts from the learner's own log-probs, with importance weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ragen_lite.algorithms.corrections import Array, Correction
+from ragen_lite.learning.samples import Sample
+
+
+def corrected(
+    samples: Sequence[Sample], scores: Sequence[Array], correction: Correction
+) -> tuple[list[Sample], dict[str, float]]:
+    """Samples whose ratio starts from the learner's own log-probs, and the difference's metrics.
+
+    Their advantages carry importance weights for what the engine's log-probs differ by.
+
+    Args:
+        samples: of one step.
+        scores: the learner's log-probs of each sample's trained tokens.
+        correction: gives the weights.
+    """
+    results = []
+    all_gaps = []
+    all_weights = []
+    for sample, learner in zip(samples, scores, strict=True):
+        mask = sample.loss_mask
+        drawn = sample.sampled[mask]
+        gaps = np.where(drawn, learner - sample.behaviour_logprobs[mask], 0.0)
+        weights = np.where(drawn, correction(gaps), 1.0)
+        behaviour = sample.behaviour_logprobs.copy()
+        behaviour[mask] = learner
+        advantages = sample.advantages.copy()
+        advantages[mask] *= weights
+        results.append(
+            replace(sample, behaviour_logprobs=behaviour, advantages=advantages, sampled=mask)
+        )
+        all_gaps.append(gaps)
+        all_weights.append(weights)
+    gap = np.concatenate(all_gaps)
+    return results, {
+        "train/logprob_gap": float(np.abs(gap).max()),
+        "train/mismatch_kl": float((np.expm1(gap) - gap).mean()),
+        "train/correction": float(np.concatenate(all_weights).mean()),
+    }

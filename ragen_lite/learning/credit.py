@@ -1,0 +1,38 @@
+"""A step's groups with their credit: which are learnt from, and by which advantages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ragen_lite.agents.trajectory import Group, Trajectory
+from ragen_lite.algorithms.advantages import Advantage, Array
+from ragen_lite.algorithms.filters import Filter
+from ragen_lite.learning.samples import Sample, to_samples
+
+
+@dataclass(frozen=True, slots=True)
+class Credited:
+    """A trajectory with its advantages, one array a context.
+
+    ``kept`` is whether its group passed the filter.
+    """
+
+    trajectory: Trajectory
+    advantages: list[Array]
+    kept: bool
+
+    def samples(self, turn_mask: bool) -> list[Sample]:
+        """What is trained on, one sample a context."""
+        return to_samples(self.trajectory, self.advantages, turn_mask)
+
+
+def give_credit(groups: Sequence[Group], credit: Advantage, passes: Filter) -> list[Credited]:
+    """Every trajectory of a step with its credit, which the filter does not change."""
+    arrays = iter(credit(groups))
+    credited = []
+    for group, kept in zip(groups, passes(groups), strict=True):
+        for trajectory in group.trajectories:
+            advantages = [next(arrays) for _ in trajectory.contexts]
+            credited.append(Credited(trajectory, advantages, kept))
+    return credited

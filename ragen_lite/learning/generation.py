@@ -1,0 +1,134 @@
+"""Which engine a command generates with, and how it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from ragen_lite.agents.engines.protocol import Engine, EngineSetup, EngineUnavailable, silent
+from ragen_lite.agents.engines.restarting import Restarting
+from ragen_lite.agents.engines.table import engine_class
+from ragen_lite.agents.engines.vllm_setup import INSTALL, OLDEST, TOO_NEW, installed, supported
+from ragen_lite.config.schema import ConfigError, EngineConfig
+from ragen_lite.learning.scoring import casting, scorer
+from ragen_lite.learning.sync import WeightSync
+from ragen_lite.models.loading import Policy
+
+Note = Callable[[str], None]
+
+
+def choose(gpu: bool, vllm: str | None, dtype: str = "auto") -> tuple[str, str]:
+    """The engine of ``engine=auto``, and why.
+
+    It is vLLM where a version we know is installed and a GPU is there.
+
+    Args:
+        gpu: whether there is one.
+        vllm: the version that is installed, if any.
+        dtype: arithmetic that is asked for.
+    """
+    if not gpu:
+        return "torch", "there is no GPU"
+    if vllm is None:
+        return "torch", f"vLLM is not installed ({INSTALL})"
+    if not supported(vllm):
+        versions = f"{OLDEST} up to {TOO_NEW}"
+        return "torch", f"vLLM {vllm} is not one of the versions this was written for ({versions})"
+    if dtype == "float64":
+        return "torch", "vLLM has no float64"
+    return "vllm", f"there is a GPU and vLLM {vllm}"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """The engine's configuration with its real name, and a note where ``auto`` was resolved."""
+
+    config: EngineConfig
+    asked: str
+    note: str | None = None
+
+
+def resolve(config: EngineConfig, dtype: str = "auto") -> EngineChoice:
+    """Replace engine.name=auto by what it stands for here.
+
+    Raises ConfigError for options that the engine does not take.
+    """
+    choice = EngineChoice(config, f"engine={config.name}")
+    if config.name == "auto":
+        name, why = choose(torch.cuda.is_available(), installed(), dtype)
+        asked = f"engine=auto, which takes {name} here ({why})"
+        note = f"engine=auto takes {name}: {why}"
+        choice = EngineChoice(replace(config, name=name), asked, note)
+    if config.options and not engine_class(choice.config.name).takes_options:
+        raise ConfigError(
+            f"engine.options does nothing with {choice.asked}: it is for vllm's engine arguments"
+        )
+    return choice
+
+
+def check_correction(correction: str, choice: EngineChoice) -> None:
+    """Raise ConfigError for a correction between two that calculate alike."""
+    if correction != "off" and engine_class(choice.config.name).same_arithmetic:
+        raise ConfigError(
+            f"correction={correction} does nothing with {choice.asked}: it samples with the "
+            "learner's own weights and arithmetic; take engine=vllm, or correction=off"
+        )
+
+
+def make(config: EngineConfig, policy: Policy, sleeping: bool, note: Note) -> Engine:
+    """A bare engine for a policy. Raises ConfigError where it cannot be had."""
+    if policy.dtype == "float64" and config.name == "vllm":
+        raise ConfigError("model.dtype=float64: vLLM has no float64; take engine=torch, or float32")
+    setup = EngineSetup(
+        model=policy.model,
+        stop_ids=policy.chat.stop_ids,
+        max_model_len=policy.max_model_len,
+        slots=config.slots,
+        dtype=policy.dtype,
+        cast=casting(policy.model, policy.autocast),
+        options=config.options,
+        sleeping=sleeping,
+        note=note,
+    )
+    try:
+        engine: Engine = engine_class(config.name)(setup)
+    except EngineUnavailable as error:
+        raise ConfigError(str(error)) from error
+    return engine
+
+
+def ready(
+    config: EngineConfig,
+    policy: Policy,
+    temperature: float,
+    version: Callable[[], int] = lambda: 0,
+    sleeping: bool = False,
+    note: Note = silent,
+) -> tuple[Engine, WeightSync]:
+    """An engine with the policy's weights, probed, and what syncs it.
+
+    It is built again once if it fails.
+
+    Args:
+        config: of the engine, with its real name.
+        policy: whose model it generates with.
+        temperature: that replies are sampled at.
+        version: tells which step's weights the policy has.
+        sleeping: whether memory is given back during updates.
+        note: takes what a user should know.
+    """
+    score = scorer(policy.model, temperature, casting(policy.model, policy.autocast))
+    sync = WeightSync(policy.model, score, policy.tokenizer, policy.dtype, temperature)
+
+    def build() -> Engine:
+        engine = make(config, policy, sleeping, note)
+        try:
+            sync(engine, version())
+        except BaseException:
+            engine.close()
+            raise
+        return engine
+
+    return Restarting(build, note), sync

@@ -1,0 +1,241 @@
+"""The learner: a model, AdamW, and gradients that do not depend on how a step is cut up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ragen_lite.agents.errors import UserError
+from ragen_lite.algorithms.kl import NoKL, Penalty, k3
+from ragen_lite.algorithms.losses import Loss, LossInputs, LossOutput
+from ragen_lite.learning.batches import Batch, collate, plan, to_device
+from ragen_lite.learning.samples import Sample
+from ragen_lite.learning.scoring import casting, scorer, token_logprobs
+
+MOST_SKIPPED = 3  # optimiser steps in a row
+
+
+class NotFinite(UserError, RuntimeError):
+    """Three optimiser steps in a row had a loss or gradient that is no number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Optim:
+    """How the learner steps.
+
+    Attributes:
+        lr: peak learning rate.
+        steps: optimiser steps of the whole run, for the schedule.
+        warmup: optimiser steps of linear warm-up.
+        schedule: constant, linear or cosine; the last two down to 10%.
+        weight_decay: AdamW's.
+        grad_clip: largest norm of the gradient.
+        microbatch_tokens: tokens of one forward and backward pass, padding included.
+    """
+
+    lr: float
+    steps: int
+    warmup: int = 0
+    schedule: str = "constant"
+    weight_decay: float = 0.0
+    grad_clip: float = 1.0
+    microbatch_tokens: int = 8192
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of optimiser step ``step``, from 0."""
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
+        if self.schedule == "linear":
+            return self.lr * (1 - 0.9 * done)
+        if self.schedule == "cosine":
+            return self.lr * (0.55 + 0.45 * math.cos(math.pi * done))
+        return self.lr
+
+
+@dataclass(slots=True)
+class _Totals:
+    """What the micro-batches of one optimiser step add up to; ``trained`` are its tokens."""
+
+    trained: int
+    sums: dict[str, float] = field(default_factory=dict)
+    gaps: list[Tensor] = field(default_factory=list)
+    tokens: int = 0
+    padding: int = 0
+
+    def add(
+        self, batch: Batch, tokens: LossInputs, value: Tensor, metrics: dict[str, Tensor]
+    ) -> None:
+        """Add one micro-batch's share: its loss, its metrics, and its gap to the engine."""
+        gap = tokens.logprobs.detach() - tokens.behaviour_logprobs
+        self.gaps.append(gap.abs().max())
+        self._sum("train/loss", float(value.detach()))
+        self._sum("train/mismatch_kl", float(k3(-gap).sum()) / self.trained)
+        for name, metric in metrics.items():
+            self._sum(name, float((tokens.share * metric).sum().detach()))
+        self.tokens += batch.tokens
+        self.padding += batch.padding
+
+    def _sum(self, name: str, value: float) -> None:
+        self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def metrics(self) -> dict[str, float]:
+        """The step's metrics, by the names of metrics.jsonl."""
+        return self.sums | {
+            "train/padding": self.padding / max(1, self.tokens + self.padding),
+            "train/logprob_gap": float(torch.stack(self.gaps).max()),
+        }
+
+
+class Learner:
+    """Owns the model being trained and its optimiser.
+
+    Args:
+        model: float32 on a CPU; with ``autocast`` the weights stay float32 and the arithmetic is
+            bfloat16.
+        optim: how it steps.
+        temperature: replies are sampled at; log-probs are taken at it.
+        penalty: the KL to ``reference``.
+        reference: a frozen model, where the penalty needs one.
+        autocast: whether the arithmetic is bfloat16.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        optim: Optim,
+        temperature: float = 1.0,
+        penalty: Penalty | None = None,
+        reference: Any = None,
+        autocast: bool = False,
+    ) -> None:
+        self.model = model
+        self.optim = optim
+        self.temperature = temperature
+        self.penalty = penalty or NoKL()
+        self.reference = reference
+        self.device = next(model.parameters()).device
+        self.dtype = next(model.parameters()).dtype
+        self.cast = casting(model, autocast)
+        self.score = scorer(model, temperature, self.cast, optim.microbatch_tokens)
+        self.steps = 0
+        self.version = 0  # the iteration whose weights these are
+        self.skipped = 0
+        self._skipped_in_a_row = 0
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(),
+            lr=optim.lr,
+            betas=(0.9, 0.95),
+            weight_decay=optim.weight_decay,
+            fused=True,
+        )
+
+    def step(
+        self, samples: Sequence[Sample], weights: Sequence[float], loss: Loss
+    ) -> dict[str, float]:
+        """One optimiser step; returns its metrics.
+
+        The gradient is the same, to rounding, for any number of micro-batches. A loss or gradient
+        that is no number skips the step.
+
+        Args:
+            samples: of the whole optimiser step.
+            weights: one number a sample, the weight of each of its trained tokens.
+            loss: says what is minimised.
+
+        Raises:
+            NotFinite: the third step in a row is skipped.
+        """
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        totals = _Totals(sum(sample.trained for sample in samples))
+        for batch in self._micro_batches(samples, weights):
+            tokens = self._forward(batch, 1 / totals.trained, loss.entropy_coef > 0)
+            output = loss(tokens)
+            value, metrics = self._penalised(output, tokens, loss)
+            value.backward()  # type: ignore[no-untyped-call]
+            totals.add(batch, tokens, value, metrics)
+        return self._update(totals.metrics())
+
+    def _micro_batches(
+        self, samples: Sequence[Sample], weights: Sequence[float]
+    ) -> Iterator[Batch]:
+        pad = self.model.config.pad_token_id or 0
+        lengths = [len(sample.token_ids) for sample in samples]
+        for part in plan(lengths, self.optim.microbatch_tokens):
+            yield to_device(collate(samples, weights, part, pad, self.dtype), self.device)
+
+    def _penalised(
+        self, output: LossOutput, tokens: LossInputs, loss: Loss
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scalar to minimise: the weighted sum of loss, KL and entropy; and their metrics."""
+        per_token = output.per_token
+        metrics = dict(output.metrics)
+        if self.penalty.needs_reference:
+            metrics["train/kl"] = self.penalty.estimate(tokens)
+            per_token = per_token + self.penalty.coef * metrics["train/kl"]
+        if loss.entropy_coef:
+            per_token = per_token - loss.entropy_coef * tokens.entropy
+        metrics["train/entropy"] = tokens.entropy
+        return (tokens.weights * per_token).sum(), metrics
+
+    def _forward(self, batch: Batch, share: float, entropy_grad: bool) -> LossInputs:
+        """The learner's and the reference's log-probs of a micro-batch's trained tokens."""
+        reference = None
+        with self.cast():
+            logprobs, entropy = token_logprobs(
+                self.model, batch, self.temperature, entropy_grad=entropy_grad
+            )
+            if self.reference is not None:
+                with torch.no_grad():
+                    scores, _ = token_logprobs(self.reference, batch, self.temperature)
+                    reference = scores.to(self.dtype)
+        # What no engine sampled has a ratio of 1 by definition.
+        own = logprobs.detach().to(self.dtype)
+        behaviour = torch.where(batch.sampled, batch.behaviour_logprobs, own)
+        return LossInputs(
+            logprobs=logprobs.to(self.dtype),
+            behaviour_logprobs=behaviour,
+            reference_logprobs=reference,
+            entropy=entropy,
+            advantages=batch.advantages,
+            weights=batch.weights,
+            sequences=batch.rows,
+            share=share,
+        )
+
+    def _update(self, metrics: dict[str, float]) -> dict[str, float]:
+        """Clip the gradient and step, or skip; returns the metrics with those of the update."""
+        parameters = self.model.parameters()
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.optim.grad_clip))
+        lr = self.optim.lr_at(self.steps)
+        finite = math.isfinite(metrics["train/loss"]) and math.isfinite(norm)
+        if finite:
+            self._apply(lr)
+        else:
+            self._skip(metrics["train/loss"], norm)
+        self.steps += 1
+        self.model.eval()
+        measured = {"train/grad_norm": norm, "train/lr": lr, "train/skipped": float(not finite)}
+        return metrics | measured
+
+    def _apply(self, lr: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)  # its memory is the engine's until the next step
+        self._skipped_in_a_row = 0
+
+    def _skip(self, loss: float, norm: float) -> None:
+        self.skipped += 1
+        self._skipped_in_a_row += 1
+        if self._skipped_in_a_row >= MOST_SKIPPED:
+            raise NotFinite(
+                f"loss {loss} and gradient norm {norm} in three optimiser steps in a row: lower "
+                "train.lr or train.grad_clip, or resume from a checkpoint before it"
+            )

@@ -1,0 +1,120 @@
+"""The model's log-probs of given tokens, without the logits of a whole batch ever existing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from ragen_lite.learning.batches import Batch, collate, plan, to_device
+from ragen_lite.learning.samples import Sample
+
+CHUNK = 2**24  # logits held at once; times 4 bytes, times about 4 copies in the backward pass
+
+Score = Callable[[Sequence[Sample]], list[NDArray[np.float64]]]
+Cast = Callable[[], contextlib.AbstractContextManager[Any]]
+
+
+def casting(model: Any, autocast: bool) -> Cast:
+    """A context for forward passes: bfloat16 arithmetic where ``autocast`` is on."""
+    if not autocast:
+        return contextlib.nullcontext
+    device = next(model.parameters()).device.type
+    return lambda: torch.autocast(device, torch.bfloat16)
+
+
+def head(
+    output: Any, hidden: Tensor, targets: Tensor, temperature: float, entropy_grad: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Log-probs and entropies, each (N,), in nats, at the sampling temperature.
+
+    The entropy's gradient costs several copies of the logits, so it is left out where no bonus
+    needs it.
+
+    Args:
+        output: the vocabulary projection.
+        hidden: (N, hidden size).
+        targets: (N,) token ids.
+        temperature: that replies are sampled at.
+        entropy_grad: whether the entropy has a gradient.
+    """
+    logits = output(hidden)
+    if logits.dtype in (torch.bfloat16, torch.float16):
+        logits = logits.float()
+    if temperature != 1.0:
+        logits = logits / temperature
+    normaliser = torch.logsumexp(logits, dim=-1)
+    with contextlib.nullcontext() if entropy_grad else torch.no_grad():
+        probabilities = torch.exp(logits - normaliser[:, None])
+        entropy = normaliser - (probabilities * logits).sum(-1)
+    return logits.gather(-1, targets[:, None])[:, 0] - normaliser, entropy
+
+
+def chunked_head(
+    output: Any,
+    hidden: Tensor,
+    targets: Tensor,
+    temperature: float,
+    size: int,
+    entropy_grad: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """``head``, ``size`` tokens at a time, each part computed again in the backward pass."""
+    if len(hidden) <= size:
+        return head(output, hidden, targets, temperature, entropy_grad)
+    parts = []
+    for i in range(0, len(hidden), size):
+        tokens = (hidden[i : i + size], targets[i : i + size])
+        part = checkpoint(head, output, *tokens, temperature, entropy_grad, use_reentrant=False)
+        parts.append(part)
+    return torch.cat([p for p, _ in parts]), torch.cat([e for _, e in parts])
+
+
+def token_logprobs(
+    model: Any, batch: Batch, temperature: float, chunk: int = CHUNK, entropy_grad: bool = True
+) -> tuple[Tensor, Tensor]:
+    """The model's log-probs and entropies of a batch's trained tokens, each (N,), in nats.
+
+    Only positions that are trained go through the vocabulary projection, ``chunk`` logits at a
+    time: with a vocabulary of 151,936 the logits of a whole batch never exist.
+    """
+    decoder = model.get_decoder()
+    # Without a mask: attention is causal, and pads stand at the right only.
+    output = decoder(input_ids=batch.token_ids, attention_mask=None, use_cache=False)
+    hidden = output.last_hidden_state.flatten(0, 1)[batch.predictors]
+    size = max(1, chunk // model.config.vocab_size)
+    projection = model.get_output_embeddings()
+    return chunked_head(projection, hidden, batch.targets, temperature, size, entropy_grad)
+
+
+def scorer(
+    model: Any,
+    temperature: float,
+    cast: Cast = contextlib.nullcontext,
+    microbatch_tokens: int = 16_384,
+) -> Score:
+    """A function that gives the model's log-probs of each sample's trained tokens.
+
+    They are in nats, in float64, and without a gradient.
+    """
+    parameter = next(model.parameters())
+
+    def score(samples: Sequence[Sample]) -> list[NDArray[np.float64]]:
+        found: list[NDArray[np.float64]] = [np.zeros(0)] * len(samples)
+        for part in plan([len(sample.token_ids) for sample in samples], microbatch_tokens):
+            batch = collate(samples, [1.0] * len(samples), part, 0, parameter.dtype)
+            with torch.no_grad(), cast():
+                on_device = to_device(batch, parameter.device)
+                logprobs, _ = token_logprobs(model, on_device, temperature, entropy_grad=False)
+            ends = np.cumsum([samples[i].trained for i in part])
+            values = np.split(logprobs.double().cpu().numpy(), ends[:-1])
+            for i, scores in zip(part, values, strict=True):
+                found[i] = scores
+        return found
+
+    return score

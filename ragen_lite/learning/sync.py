@@ -1,0 +1,105 @@
+"""Weights from the learner to the engine, and the canary: a probe that both sides score after every
+hand-over.
+
+A stale, half-loaded or mixed-up engine still writes fluent text; only its log-probs tell. A peer
+sampled from the checkpoint on disk for months of releases without an error (huggingface/trl#5312).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ragen_lite.agents.engines.draws import draw_key
+from ragen_lite.agents.engines.protocol import Engine, Request, StaleWeights
+from ragen_lite.agents.trajectory import Completion, Sampling
+from ragen_lite.learning.samples import demonstration
+from ragen_lite.learning.scoring import Score
+
+# a prompt spans whole blocks of a prefix cache (16 or 32 tokens)
+PROBES = 4
+PROMPT_TOKENS = 80
+REPLY_TOKENS = 8
+# Mean |engine - learner| log-prob over the probe's tokens. Rounding gives 1e-6 in float32 on a CPU,
+# where every stale weight shows. A GPU multiplies in TF32 or bfloat16, and two implementations
+# differ by about 1e-2: there the probe shows weights that are far off; that a small step did not
+# arrive is seen by the engine's own comparison.
+TOLERANCE = {"float64": 1e-6, "float32": 1e-4, "bfloat16": 0.1}
+ON_A_GPU = 0.1
+
+
+def probe_prompts(tokenizer: Any, max_model_len: int) -> list[tuple[int, ...]]:
+    """Fixed prompts of random tokens, none of them a control token: the same in every run of a
+    model."""
+    special = set(tokenizer.all_special_ids)
+    plain = np.array([i for i in range(len(tokenizer)) if i not in special])
+    length = max(1, min(PROMPT_TOKENS, max_model_len - REPLY_TOKENS))
+    return [tuple(row) for row in np.random.default_rng(0).choice(plain, (PROBES, length)).tolist()]
+
+
+class WeightSync:
+    """Hands a model's weights to an engine and checks that they arrived.
+
+    Args:
+        model: the learner's.
+        score: the learner's log-probs, at the sampling temperature.
+        tokenizer: of the model.
+        dtype: arithmetic, which decides the tolerance.
+        temperature: replies are sampled at; the probe is too, so that the engine's log-probs are
+            seen to be at it.
+
+    ``gap`` is the last probe's mean absolute difference of log-probs.
+    """
+
+    def __init__(
+        self, model: Any, score: Score, tokenizer: Any, dtype: str, temperature: float
+    ) -> None:
+        self.model = model
+        self.score = score
+        self.tokenizer = tokenizer
+        self.tolerance = ON_A_GPU if next(model.parameters()).is_cuda else TOLERANCE[dtype]
+        self.sampling = Sampling(temperature, REPLY_TOKENS)
+        self.gap = 0.0
+
+    def __call__(self, engine: Engine, version: int) -> None:
+        """Load the weights as ``version`` and probe. Raises StaleWeights."""
+        engine.load_weights(self.model.named_parameters(), version)
+        self.check(engine, version)
+
+    def check(self, engine: Engine, version: int) -> None:
+        """The canary. Raises StaleWeights where the engine's version or its log-probs are not the
+        learner's."""
+        if engine.version != version:
+            raise StaleWeights(
+                f"the engine has the weights of step {engine.version}, the learner is at {version}"
+            )
+        prompts = probe_prompts(self.tokenizer, engine.max_model_len)
+        self.gap = self._gap(prompts, self._generate(engine, prompts))
+        if not self.gap <= self.tolerance:  # not a number: no either
+            raise StaleWeights(
+                f"after the weights of step {version} were handed over, engine and learner differ"
+                f" by {self.gap:.2g} in the mean log-prob of a probe (at most {self.tolerance:g}):"
+                " the engine samples from other weights than the learner trains, or from keys and"
+                " values of older ones; the run cannot go on with it"
+            )
+
+    def _generate(self, engine: Engine, prompts: list[tuple[int, ...]]) -> list[Completion]:
+        ids = [-1 - i for i in range(len(prompts))]  # no trajectory has these
+        for i, prompt in zip(ids, prompts, strict=True):
+            engine.submit(Request(i, prompt, self.sampling, draw_key(0, 0, i, 0)))
+        done: dict[int, Completion] = {}
+        while len(done) < len(ids):
+            done |= dict(engine.step())
+        for i in ids:
+            engine.release(i)
+        return [done[i] for i in ids]
+
+    def _gap(self, prompts: list[tuple[int, ...]], replies: list[Completion]) -> float:
+        samples = []
+        for prompt, reply in zip(prompts, replies, strict=True):
+            token_ids = (*prompt, *reply.token_ids)
+            samples.append(demonstration(token_ids, np.arange(len(token_ids)) >= len(prompt)))
+        learner = np.concatenate(self.score(samples))
+        engine = np.concatenate([np.array(reply.logprobs) for reply in replies])
+        return float(np.abs(engine - learner).mean())

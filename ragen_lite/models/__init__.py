@@ -1,0 +1,1 @@
+"""Models: loading one, making one from nothing, and the embedded one's files."""

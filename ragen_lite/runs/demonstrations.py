@@ -1,0 +1,101 @@
+"""Where demonstrations come from: a scripted policy's episodes, or a file of trajectories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ragen_lite.agents.chat import Chat
+from ragen_lite.agents.environments import EnvSpec
+from ragen_lite.agents.episodes import play_episode
+from ragen_lite.agents.scripted import POLICIES
+from ragen_lite.agents.trajectory import Outcome, Start
+from ragen_lite.config.schema import ConfigError
+from ragen_lite.envs.base import TextTask
+from ragen_lite.envs.dialogue import has_solver
+from ragen_lite.envs.splits import task_seed
+from ragen_lite.learning.samples import Sample, demonstration
+from ragen_lite.runs.folder import read_trajectories
+
+Source = Callable[[int, int], Sample]  # (step, place in the step) -> a demonstration
+TRIES = 100  # episodes played for one demonstration at most
+APART = 1_000_000  # between the places of two tries, which no step has
+
+
+def encode(chat: Chat, system: str, turns: Sequence[tuple[str, str]]) -> Sample:
+    """A conversation in a model's tokens, its replies marked as what is learnt.
+
+    Args:
+        chat: the model's template.
+        system: the system prompt.
+        turns: messages with the replies to them.
+    """
+    token_ids: list[int] = []
+    loss_mask: list[bool] = []
+    for k, (message, reply) in enumerate(turns):
+        prompt = chat.follow(chat.end_id, message) if k else chat.start(system, message)
+        answer = [*chat.plain(reply), chat.end_id]
+        token_ids += prompt + answer
+        loss_mask += [False] * len(prompt) + [True] * len(answer)
+    return demonstration(token_ids, loss_mask)
+
+
+def from_policy(name: str, spec: EnvSpec, chat: Chat, seed: int) -> Source:
+    """A scripted policy's episodes on fresh train instances, apart from those of training.
+
+    An episode is cut where the task says that it is lost.
+    """
+    env = spec.open()
+
+    def draw(step: int, place: int) -> Sample:
+        for again in range(TRIES):
+            start = Start(task_seed(-1 - seed, step, place + again * APART))
+            episode = play_episode(env, spec.id, POLICIES[name], start, until_deadlock=True)
+            if episode.outcome is not Outcome.ERROR:
+                turns = [(turn.observation, turn.reply) for turn in episode.turns]
+                return encode(chat, episode.system, turns)
+        raise ConfigError(f"no demonstration of {spec.id} in {TRIES} tries: {episode.error}")
+
+    return draw
+
+
+def from_file(path: Path, spec: EnvSpec, chat: Chat, seed: int) -> Source:
+    """Trajectories of a JSONL file, drawn again and again by the seed.
+
+    Their texts are encoded by this model's chat.
+    """
+    records = [record for record in read_trajectories(path) if record["turns"]]
+    if not records:
+        raise ConfigError(f"demos={path}: no trajectory in it has a turn")
+    usual = spec.make().system
+    samples = []
+    for record in records:
+        turns = [(turn["observation"], turn["reply"]) for turn in record["turns"]]
+        samples.append(encode(chat, record.get("system", usual), turns))
+
+    def draw(step: int, place: int) -> Sample:
+        return samples[np.random.default_rng([seed, step, place]).integers(len(samples))]
+
+    return draw
+
+
+def make_source(demos: str, spec: EnvSpec, chat: Chat, seed: int) -> Source:
+    """Where the demonstrations come from. Raises ConfigError."""
+    if demos in ("teacher", "solver"):
+        task = spec.make().unwrapped
+        own = getattr(type(task), "demonstrate", TextTask.demonstrate)
+        teaches = own is not TextTask.demonstrate and not hasattr(task, "dialogues")
+        if not has_solver(task) and not (teaches and demos == "teacher"):
+            raise ConfigError(
+                f"demos={demos}: {spec.id} has no solve and no demonstrate, so give a JSONL file "
+                "of trajectories"
+            )
+        return from_policy(demos, spec, chat, seed)
+    if not Path(demos).is_file():
+        raise ConfigError(
+            f"demos={demos}: give teacher, solver, or a JSONL file of trajectories (.jsonl or "
+            ".jsonl.gz)"
+        )
+    return from_file(Path(demos), spec, chat, seed)

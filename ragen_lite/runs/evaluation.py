@@ -1,0 +1,133 @@
+"""Policies on held-out instances: the same ones for every run and every policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import gymnasium.error
+
+from ragen_lite.agents.environments import EnvSpec
+from ragen_lite.agents.episodes import play_episode
+from ragen_lite.agents.rollout import Progress, no_progress
+from ragen_lite.agents.scripted import POLICIES
+from ragen_lite.agents.trajectory import Episode, Sampling, Start
+from ragen_lite.config.schema import ConfigError, EnvConfig
+from ragen_lite.envs.base import TextTask
+from ragen_lite.envs.dialogue import has_solver
+from ragen_lite.envs.registry import check_options
+from ragen_lite.runs.summaries import measured, success
+
+FIRST_SEED = 1_000_000  # of the held-out instances
+WATCHED = 128  # instances at most that a run is watched on; the test split is measured on all
+
+
+def held_out(split: str, instances: int) -> list[Start]:
+    """The held-out instances of a split."""
+    return [Start(seed=FIRST_SEED + i, split=split, group=i) for i in range(instances)]
+
+
+def make_spec(config: EnvConfig) -> EnvSpec:
+    """The task of a configuration, made once to see that it can be. Raises ConfigError."""
+    spec = EnvSpec(config.id, dict(config.kwargs), config.protocol)
+    try:
+        check_options(spec.id, spec.kwargs)
+        spec.make().close()
+    except (gymnasium.error.Error, ImportError, ValueError) as error:
+        raise ConfigError(f"env.id={spec.id}: {error}") from error
+    except Exception as error:  # whatever another's constructor raises is about its options
+        raise ConfigError(f"env.id={spec.id} with {spec.kwargs}: {error}") from error
+    return spec
+
+
+def check_splits(spec: EnvSpec, *splits: str) -> None:
+    """See that a task of ours has an instance in each of the splits. Raises ConfigError."""
+    env = spec.make()
+    if not isinstance(env.unwrapped, TextTask):
+        return
+    for split in splits:
+        try:
+            env.reset(seed=FIRST_SEED, options={"split": split})
+        except (ValueError, RuntimeError) as error:
+            raise ConfigError(f"env.id={spec.id}: {error}") from error
+
+
+# ---- scripted policies ----
+
+
+def baselines(spec: EnvSpec) -> tuple[str, ...]:
+    """The scripted policies of a task: ``random``, and ``solver`` where it has one."""
+    return ("random", "solver") if has_solver(spec.make().unwrapped) else ("random",)
+
+
+def scripted(spec: EnvSpec, name: str, split: str, instances: int) -> list[Episode]:
+    """A scripted policy on the held-out instances."""
+    env = spec.open()
+    starts = held_out(split, instances)
+    played = [play_episode(env, spec.id, POLICIES[name], start) for start in starts]
+    env.close()
+    return played
+
+
+def val_baselines(spec: EnvSpec, instances: int) -> dict[str, float]:
+    """The eval/ metrics of the scripted policies, on the instances a run is watched on."""
+    n = min(WATCHED, instances)
+    return {
+        f"eval/{name}_success": success(scripted(spec, name, "val", n)) for name in baselines(spec)
+    }
+
+
+# ---- a model's policy ----
+
+
+class Player(Protocol):
+    """What plays starts to their end: a rollout, or a server's policy."""
+
+    def play(
+        self, starts: Sequence[Start], sampling: Sampling, on_progress: Progress = no_progress
+    ) -> Sequence[Episode]:
+        """The episodes, in the order of ``starts``."""
+
+
+class Evaluator:
+    """Measures a policy on held-out instances of a task, sampled and greedy.
+
+    Args:
+        player: plays with the policy.
+        sampling: of the sampled pass; the greedy one differs in its temperature, 0.
+        on_progress: is called while playing.
+    """
+
+    def __init__(
+        self, player: Player, sampling: Sampling, on_progress: Progress = no_progress
+    ) -> None:
+        self.player = player
+        self.sampling = sampling
+        self.on_progress = on_progress
+
+    def play(self, split: str, instances: int, temperature: float) -> list[Episode]:
+        """Episodes of the held-out instances at a temperature."""
+        sampling = Sampling(temperature, self.sampling.max_tokens)
+        return list(self.player.play(held_out(split, instances), sampling, self.on_progress))
+
+    def both(self, split: str, instances: int) -> dict[str, list[Episode]]:
+        """Sampled at the configuration's temperature, and greedy."""
+        sampled = self.play(split, instances, self.sampling.temperature)
+        return {"sampled": sampled, "greedy": self.play(split, instances, 0.0)}
+
+
+def val_metrics(played: dict[str, list[Episode]]) -> dict[str, float]:
+    """The eval/ metrics of a policy's sampled and greedy episodes."""
+    found: dict[str, Any] = measured(played)
+    sampled = found["rows"]["sampled"]
+    tasks = {
+        f"eval/success/{label}": rows["sampled"]["success"]
+        for label, rows in found.get("tasks", {}).items()
+    }
+    return {
+        "eval/success": sampled["success"],
+        "eval/success_low": sampled["success_low"],
+        "eval/success_high": sampled["success_high"],
+        "eval/greedy_success": found["rows"]["greedy"]["success"],
+        **tasks,
+    }

@@ -1,0 +1,246 @@
+"""A run's folder: everything a researcher opens afterwards.
+
+``config.yaml``, ``metrics.jsonl`` (names in metrics.py), ``trajectories/step-N.jsonl.gz``,
+``checkpoints/step-N/``, and the measurements on the test split as JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import math
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from ragen_lite.agents.records import upgraded as upgraded_record
+from ragen_lite.config.keys import flat
+from ragen_lite.config.old_keys import upgraded as upgraded_values
+from ragen_lite.config.schema import ConfigError, RunConfig
+from ragen_lite.learning.checkpoint_files import last_good
+
+
+def run_slug(env_id: str, command: str, name: str) -> str:
+    """The part of a run folder's name that says what runs.
+
+    >>> run_slug("my_package:MyEnv-v0", "sft", "first")
+    'myenv-sft-first'
+    """
+    env = env_id.rpartition("/")[2].rpartition(":")[2].rpartition("-v")[0] or env_id
+    kind = "" if command == "train" else f"{command}-"
+    return f"{env.lower()}-{kind}{name}"
+
+
+# What a run may go on with changed; all else is what the run is.
+_MAY_CHANGE = (
+    "run.",
+    "train.steps",
+    "train.microbatch_tokens",
+    "eval.",
+    "engine.slots",
+    "engine.options",
+)
+
+
+class Run:
+    """The folder of one run, new or resumed.
+
+    ``start`` is the step it goes on from, ``checkpoint`` its weights, ``notes`` what a user should
+    know.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.start = 0
+        self.checkpoint: Path | None = None
+        self.notes: list[str] = []
+
+    @classmethod
+    def open(cls, config: RunConfig, slug: str, settings: dict[str, Any]) -> Run:
+        """Make a folder, or find the one to resume.
+
+        Args:
+            config: where runs are, and whether one is resumed.
+            slug: as ``run_slug`` makes it.
+            settings: the whole configuration, as it is written to config.yaml.
+
+        Raises:
+            ConfigError: the folder cannot be written or found, or ran with other settings.
+        """
+        root = Path(config.dir).expanduser()
+        if config.resume == "no":
+            return cls._new(root, slug, settings)
+        if config.resume == "auto":
+            return cls._newest(root, slug, settings)
+        folder = Path(config.resume).expanduser()
+        if not (folder / "checkpoints").is_dir():
+            raise ConfigError(
+                f"run.resume={folder}: no run folder (checkpoints/ is missing); give no, auto or a "
+                "run folder"
+            )
+        return cls._resume(folder, settings)
+
+    @classmethod
+    def _newest(cls, root: Path, slug: str, settings: dict[str, Any]) -> Run:
+        """The newest run of this slug that has a checkpoint; else a new one."""
+        named = re.compile(rf"\d{{8}}-\d{{6}}(\.\d+)?-{re.escape(slug)}")
+        older = sorted(
+            (folder for folder in root.glob("*") if named.fullmatch(folder.name)),
+            key=lambda folder: folder.name,
+        )
+        saved = [folder for folder in older if any((folder / "checkpoints").glob("step-*"))]
+        if saved:
+            return cls._resume(saved[-1], settings)
+        run = cls._new(root, slug, settings)
+        why = f"there is no run of {slug} in {root}"
+        if older:
+            why = f"{older[-1]} has no checkpoint yet"
+        run.notes.append(f"{why}: a new run begins")
+        return run
+
+    @classmethod
+    def _new(cls, root: Path, slug: str, settings: dict[str, Any]) -> Run:
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        folder = root / f"{stamp}-{slug}"
+        for again in range(1, 1000):
+            if not folder.exists():
+                break
+            folder = root / f"{stamp}.{again}-{slug}"
+        try:
+            (folder / "checkpoints").mkdir(parents=True)
+            (folder / "trajectories").mkdir()
+        except OSError as error:
+            raise ConfigError(
+                f"run.dir={root}: no run folder can be made there ({error.strerror}); give a "
+                "folder you may write to"
+            ) from error
+        OmegaConf.save(OmegaConf.create(settings), folder / "config.yaml")
+        return cls(folder)
+
+    @classmethod
+    def _resume(cls, folder: Path, settings: dict[str, Any]) -> Run:
+        run = cls(folder)
+        run.checkpoint, run.notes = last_good(folder / "checkpoints")
+        if run.checkpoint is None:
+            notes = " ".join(run.notes)
+            raise ConfigError(f"run.resume: {folder} holds no undamaged checkpoint. {notes}")
+        changed = run._changed(settings)
+        if changed:
+            raise ConfigError(
+                f"run.resume: {folder} ran with other values: {', '.join(changed)}; give the old "
+                "ones, another run by run.resume=FOLDER, or run.resume=no"
+            )
+        run.start = int(run.checkpoint.name[5:])
+        run._forget_after(run.start)
+        run.notes.append(f"resuming {folder} after step {run.start}")
+        return run
+
+    def _changed(self, settings: dict[str, Any]) -> list[str]:
+        """What the run is not to go on with changed, and is."""
+        saved = OmegaConf.to_container(OmegaConf.load(self.folder / "config.yaml"))
+        assert isinstance(saved, dict)
+        old = upgraded_values(flat({str(key): value for key, value in saved.items()}))
+        new = flat(settings)
+        return [
+            f"{key} (was {old.get(key)}, now {new.get(key)})"
+            for key in dict.fromkeys([*new, *old])
+            if not key.startswith(_MAY_CHANGE) and old.get(key) != new.get(key)
+        ]
+
+    def _forget_after(self, step: int) -> None:
+        """Drop what was logged after the checkpoint: those steps are made again."""
+        kept = [row for row in self.metrics() if row["step"] <= step]
+        draft = self.folder / ".metrics.jsonl.draft"
+        draft.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        draft.replace(self.folder / "metrics.jsonl")
+        for path in (self.folder / "trajectories").glob("step-*.jsonl.gz"):
+            if int(path.name[5:].partition(".")[0]) > step:
+                path.unlink()
+
+    @contextlib.contextmanager
+    def begun(self) -> Iterator[None]:
+        """Remove the folder of a new run that fails before it has logged anything: nobody should
+        take it for one."""
+        try:
+            yield
+        except BaseException:
+            if self.start == 0 and not (self.folder / "metrics.jsonl").exists():
+                shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The steps logged so far; a last line that was cut off is left out."""
+        path = self.folder / "metrics.jsonl"
+        rows = []
+        for line in path.read_text().splitlines() if path.exists() else []:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append one step's metrics."""
+        finite = {k: v if math.isfinite(v) else None for k, v in row.items()}
+        with (self.folder / "metrics.jsonl").open("a") as handle:
+            handle.write(json.dumps(finite, allow_nan=False) + "\n")
+
+    def write_trajectories(self, step: int, records: Iterable[dict[str, Any]]) -> None:
+        """``trajectories/step-N.jsonl.gz``: one object a trajectory; the same records give the same
+        bytes."""
+        path = self.folder / "trajectories" / f"step-{step}.jsonl.gz"
+        draft = path.with_name(f".{path.name}.draft")
+        with (
+            draft.open("wb") as raw,
+            gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=1, mtime=0) as out,
+        ):
+            for record in records:
+                out.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+        draft.replace(path)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """A small JSON file in the folder, written atomically."""
+        draft = self.folder / f".{name}.draft"
+        draft.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+        draft.replace(self.folder / name)
+
+    def read_json(self, name: str) -> Any:
+        """What ``write_json`` wrote, or None."""
+        path = self.folder / name
+        return json.loads(path.read_text()) if path.exists() else None
+
+
+def read_trajectories(path: Path) -> list[dict[str, Any]]:
+    """The records of a trajectories file, gzipped or plain JSONL, in today's form.
+
+    Raises ConfigError, naming a line that is none.
+    """
+    records = []
+    try:
+        with _opened(path) as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    record = json.loads(line)
+                    list(record["turns"])
+                except (ValueError, KeyError, TypeError) as error:
+                    raise ConfigError(
+                        f"{path}, line {number}: no trajectory ({error!r})"
+                    ) from error
+                records.append(upgraded_record(record))
+    except OSError as error:
+        raise ConfigError(f"demos={path}: cannot be read ({error.strerror})") from error
+    if not records:
+        raise ConfigError(f"demos={path}: it holds no trajectory")
+    return records
+
+
+def _opened(path: Path) -> Any:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8")
+    return path.open(encoding="utf-8")

@@ -1,0 +1,29 @@
+"""SIGINT and SIGTERM: the first asks for a clean end, the second ends at once."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+
+class Interrupted(Exception):
+    """SIGINT or SIGTERM arrived."""
+
+
+class StopSignal:
+    """Whether somebody asked the run to stop; it listens from the time it is made."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        signal.signal(signal.SIGINT, self._handle)
+        signal.signal(signal.SIGTERM, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def check(self) -> None:
+        """Raise Interrupted where a stop was asked for."""
+        if self.requested:
+            raise Interrupted

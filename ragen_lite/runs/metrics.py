@@ -1,0 +1,76 @@
+"""The names of metrics.jsonl, what each means, and those that are worked out from trajectories.
+
+``metrics.jsonl`` has one object a step; a number that is not finite is null. A new metric of the
+rollout is a function of the step's trajectories, and a line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ragen_lite.agents.trajectory import Trajectory
+from ragen_lite.runs import summaries
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a metric means, and how it follows from a step's trajectories, if it does."""
+
+    doc: str
+    of: Callable[[Sequence[Trajectory]], float | None] | None = None
+
+
+METRICS = {
+    "rollout/success": Metric("share of trajectories that succeeded", summaries.success),
+    "rollout/success/TASK": Metric("the same on one task of a mixture"),
+    "rollout/return": Metric("mean undiscounted return", summaries.mean_return),
+    "rollout/turns": Metric("turns a trajectory", summaries.mean_turns),
+    "rollout/reply_tokens": Metric("tokens a reply", summaries.mean_reply_tokens),
+    "rollout/format_errors": Metric("share of turns that were unreadable", summaries.format_errors),
+    "rollout/out_of_tokens": Metric(
+        "share of trajectories whose next prompt did not fit the context", summaries.out_of_tokens
+    ),
+    "rollout/errors": Metric("trajectories whose environment failed (a count)", summaries.errors),
+    "rollout/kept_groups": Metric("share of groups that passed the filter"),
+    "rollout/tokens_per_second": Metric("tokens sampled a second"),
+    "rollout/prefix_hits": Metric(
+        "share of the tokens of earlier turns (in whole blocks) that vLLM's cache still held"
+    ),
+    "rollout/engine_restarts": Metric("times the engine failed and was built again (a count)"),
+    "eval/success": Metric("success on instances of the val split, sampled"),
+    "eval/success/TASK": Metric("the same on one task of a mixture"),
+    "eval/success_low": Metric("lower end of its 95% Wilson interval"),
+    "eval/success_high": Metric("upper end"),
+    "eval/greedy_success": Metric("the same at temperature 0"),
+    "eval/random_success": Metric("the uniform random policy on the same instances"),
+    "eval/solver_success": Metric("the solver on the same instances"),
+    "train/loss": Metric(
+        "as minimised; the mean over the step's optimiser steps, as all of train/"
+    ),
+    "train/grad_norm": Metric("before clipping"),
+    "train/clip_fraction": Metric("share of tokens whose ratio was clipped"),
+    "train/entropy": Metric("nats a token"),
+    "train/kl": Metric("to the reference model, where there is one, in nats a token"),
+    "train/logprob_gap": Metric(
+        "largest |learner - engine| log-prob of the first optimiser step, before any update"
+    ),
+    "train/mismatch_kl": Metric("KL(engine || learner) of the same tokens (k3), nats a token"),
+    "train/correction": Metric("mean importance weight, with a correction"),
+    "train/padding": Metric("share of padding among the positions computed"),
+    "train/skipped": Metric("optimiser steps skipped for a number that is none (a count)"),
+    "train/lr": Metric("learning rate"),
+    "train/probe_gap": Metric(
+        "mean |learner - engine| log-prob of the canary's probe after the weights were handed over"
+    ),
+    "time/rollout_s": Metric("seconds of sampling"),
+    "time/update_s": Metric("seconds of learning"),
+    "time/sync_s": Metric("seconds of handing the weights to the engine and probing it"),
+}
+
+
+def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """The metrics of METRICS that follow from a step's trajectories; 0 for one that has none."""
+    found = {name: metric.of(trajectories) for name, metric in METRICS.items() if metric.of}
+    by_task = summaries.success_by_task("rollout", trajectories)
+    return {name: value or 0.0 for name, value in found.items()} | by_task

@@ -1,0 +1,141 @@
+"""curves.png and report.html of a run: files to look at, no service, no script."""
+
+from __future__ import annotations
+
+import base64
+import html
+from pathlib import Path
+from typing import Any
+
+from ragen_lite.runs.curves import draw_curves
+from ragen_lite.runs.folder import Run, read_trajectories
+from ragen_lite.runs.statistics import bootstrap, mcnemar
+
+STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
+    "color:#222}table{border-collapse:collapse}td,th{padding:.2rem .8rem;"
+    "border-bottom:1px solid #ddd;text-align:right}td:first-child,th:first-child{text-align:left}"
+    "pre{background:#f6f6f6;padding:.6rem;white-space:pre-wrap}"
+    "pre b{background:#d9f2d9;font-weight:normal}img{max-width:100%}"
+)
+SAMPLED = (
+    ("before", "sampled"),
+    ("after", "sampled"),
+    ("random", "random"),
+    ("solver", "solver"),
+)
+ROWS = (("before", "sampled"), ("before", "greedy"), ("after", "sampled"), ("after", "greedy"))
+
+
+def results(run: Run) -> dict[str, dict[str, Any]]:
+    """The measurements on the test split: row name -> summary."""
+    files = {f"{when}, {kind}": (when, kind) for when, kind in ROWS}
+    files |= {"random policy": ("random", "random"), "solver": ("solver", "solver")}
+    found = {}
+    for name, (when, kind) in files.items():
+        data = run.read_json(f"{when}.json")
+        if data is not None:
+            found[name] = _renamed(data["rows"][kind])
+    return found
+
+
+def _renamed(row: dict[str, Any]) -> dict[str, Any]:
+    """A summary in today's names; version 0.1 had ``reward`` for ``returns``."""
+    return {key.replace("reward", "returns"): value for key, value in row.items()}
+
+
+def result_lines(run: Run) -> list[str]:
+    """The result in words, every rate with its 95% interval."""
+    lines = []
+    for name, row in results(run).items():
+        interval = f"95% {row['success_low']:.1%} to {row['success_high']:.1%}"
+        lines.append(
+            f"{name:>16}: success {row['success']:.1%} ({interval}), "
+            f"return {row['returns']:+.2f}, {row['n']} test instances"
+        )
+    return lines + gain_lines(run) + task_lines(run)
+
+
+def gain_lines(run: Run) -> list[str]:
+    """What training gained, instance by instance."""
+    before = run.read_json("before.json")
+    after = run.read_json("after.json")
+    lines = []
+    for kind in ("sampled", "greedy") if before and after else ():
+        old = before["success"][kind]
+        new = after["success"][kind]
+        if len(old) != len(new):
+            continue  # eval.instances was changed in between: not the same instances
+        low, high = bootstrap([float(n) - float(o) for n, o in zip(new, old, strict=True)])
+        gain = sum(new) / len(new) - sum(old) / len(old)
+        p = mcnemar(new, old)[2]
+        lines.append(
+            f"{kind} gain: {gain:+.1%} (95% {low:+.1%} to {high:+.1%}), McNemar p = {p:.2g}"
+        )
+    return lines
+
+
+def task_lines(run: Run) -> list[str]:
+    """Of a mixture: the success on each task, sampled, beside the random policy and the solver."""
+    found: dict[str, list[str]] = {}
+    for when, kind in SAMPLED:
+        tasks = (run.read_json(f"{when}.json") or {}).get("tasks", {})
+        for task, rows in tasks.items():
+            row = rows[kind]
+            interval = f"{row['success_low']:.1%} to {row['success_high']:.1%}"
+            rate = f"{when} {row['success']:.1%} ({interval})"
+            found.setdefault(task, [f"{row['n']} instances"]).append(rate)
+    return [f"  {task}: {', '.join(rates)}" for task, rates in found.items()]
+
+
+def conversation(record: dict[str, Any]) -> str:
+    """A trajectory as HTML; replies marked. All of its text is escaped: it is data."""
+    title = f"{record['outcome']}, return {record['returns']:+.2f}, seed {record['seed']}"
+    parts = [f"<h3>{html.escape(title)}</h3><pre>"]
+    for turn in record["turns"]:
+        parts.append(f"{html.escape(turn['observation'])}\n<b>{html.escape(turn['reply'])}</b>\n")
+        parts.append(f"reward {turn['reward']:+.2f}\n\n")
+    return "".join(parts) + "</pre>"
+
+
+def write_report(run: Run) -> None:
+    """``curves.png`` and ``report.html`` from what the folder holds."""
+    picture = draw_curves(run.metrics(), run.folder / "curves.png")
+    body = [f"<h1>{html.escape(run.folder.name)}</h1>", *_table(results(run))]
+    if picture:
+        data = base64.b64encode(picture.read_bytes()).decode()
+        body.append(f'<img alt="curves" src="data:image/png;base64,{data}">')
+    for path in _first_and_last(run):
+        body.append(f"<h2>{html.escape(path.name)}</h2>")
+        body += [conversation(record) for record in read_trajectories(path)[:3] if record["turns"]]
+    config = (run.folder / "config.yaml").read_text()
+    body.append(f"<h2>config</h2><pre>{html.escape(config)}</pre>")
+    head = f"<meta charset=utf-8><title>ragen-lite</title><style>{STYLE}</style>"
+    page = f"<!doctype html>{head}{''.join(body)}"
+    (run.folder / "report.html").write_text(page, encoding="utf-8")
+
+
+def _table(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """The measurements on the test split as HTML; nothing where there are none."""
+    if not rows:
+        return []
+    columns = ("test split", "success", "95% interval", "return", "turns", "format errors")
+    lines = [f"<table><tr>{''.join(f'<th>{column}' for column in columns)}</tr>"]
+    for name, row in rows.items():
+        cells = (
+            name,
+            f"{row['success']:.1%}",
+            f"{row['success_low']:.1%} to {row['success_high']:.1%}",
+            f"{row['returns']:+.2f}",
+            f"{row['turns']:.2f}",
+            f"{row['format_errors']:.1%}",
+        )
+        lines.append(f"<tr>{''.join(f'<td>{cell}' for cell in cells)}</tr>")
+    return [*lines, "</table>"]
+
+
+def _first_and_last(run: Run) -> list[Path]:
+    """The trajectories of the first and of the last step."""
+    files = (run.folder / "trajectories").glob("step-*.jsonl.gz")
+    ordered = sorted(files, key=lambda path: int(path.name[5:].partition(".")[0]))
+    return ordered[:: max(1, len(ordered) - 1)][:2]

@@ -1,0 +1,164 @@
+"""What ``train`` and ``sft`` are made of: a run, a learner, an engine, and how they end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ragen_lite.agents.environments import EnvSpec
+from ragen_lite.agents.episodes import error_summary
+from ragen_lite.agents.rollout import Rollout
+from ragen_lite.agents.trajectory import Episode, Sampling
+from ragen_lite.algorithms.kl import NoKL, Penalty
+from ragen_lite.config.schema import Config, ModelConfig, TrainConfig
+from ragen_lite.learning import checkpoint, generation
+from ragen_lite.learning.learner import Learner, Optim
+from ragen_lite.learning.sync import WeightSync
+from ragen_lite.models.loading import Policy, load_policy
+from ragen_lite.runs.evaluation import WATCHED, Evaluator, val_baselines, val_metrics
+from ragen_lite.runs.folder import Run
+from ragen_lite.runs.summaries import measured
+
+Note = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Session:
+    """A run under way.
+
+    ``done`` is the last step that is finished, ``saved`` the last that is on disk; ``baselines``
+    are the eval/ metrics of the scripted policies, once they were needed.
+    """
+
+    run: Run
+    policy: Policy
+    learner: Learner
+    sync: WeightSync
+    rollout: Rollout
+    evaluator: Evaluator
+    instances: int
+    note: Note
+    done: int = 0
+    saved: int = 0
+    baselines: dict[str, float] | None = None
+
+    def hand_over(self, step: int) -> dict[str, float]:
+        """Wake the engine and give it the weights of a step. Raises StaleWeights, EngineFailure."""
+        began = time.perf_counter()
+        self.rollout.engine.wake()
+        self.sync(self.rollout.engine, step)
+        return {"train/probe_gap": self.sync.gap, "time/sync_s": time.perf_counter() - began}
+
+    def save(self) -> None:
+        """Write a checkpoint of the finished steps, if there are new ones."""
+        if self.done > self.saved:
+            folder = self.run.folder / "checkpoints"
+            checkpoint.save(folder, self.done, self.learner, self.policy.tokenizer)
+            self.saved = self.done
+
+    def watch(self) -> dict[str, float]:
+        """The eval/ metrics of the present policy, the random one and the solver."""
+        if self.baselines is None:
+            self.baselines = val_baselines(self.rollout.spec, self.instances)
+        watched = min(WATCHED, self.instances)
+        return val_metrics(self._play("val", watched)) | self.baselines
+
+    def measure(self) -> dict[str, Any]:
+        """What the present policy does on the test split, as JSON."""
+        return measured(self._play("test", self.instances))
+
+    def _play(self, split: str, instances: int) -> dict[str, list[Episode]]:
+        """The policy's episodes, sampled and greedy; failed environments are said."""
+        played = self.evaluator.both(split, instances)
+        failures = error_summary([e for episodes in played.values() for e in episodes])
+        if failures:
+            self.note(f"measuring on {split}: failed environments: {failures}")
+        return played
+
+    def farewell(self) -> str:
+        """What a run says that was asked to stop."""
+        folder = self.run.folder / "checkpoints"
+        if not any(folder.glob("step-*")):
+            return "stopped before the first step was done: there is nothing to go on from"
+        return f"stopped; the last checkpoint is in {folder}; go on with run.resume=auto"
+
+    def close(self) -> None:
+        """End the environments and the engine."""
+        self.rollout.close()
+        self.rollout.engine.close()
+
+
+def optim_of(config: TrainConfig) -> Optim:
+    """How the learner steps, from the configuration of a run; schedules go by optimiser steps."""
+    per_step = config.epochs * config.mini_batches
+    return Optim(
+        lr=config.lr,
+        steps=config.steps * per_step,
+        warmup=config.warmup * per_step,
+        schedule=config.schedule,
+        weight_decay=config.weight_decay,
+        grad_clip=config.grad_clip,
+        microbatch_tokens=config.microbatch_tokens,
+    )
+
+
+def reference_of(config: ModelConfig, seed: int, penalty: Penalty) -> Any:
+    """The frozen starting model, where the penalty needs one."""
+    if not penalty.needs_reference:
+        return None
+    return load_policy(config, seed).model.requires_grad_(False)
+
+
+def open_session(
+    config: Config,
+    policy: Policy,
+    spec: EnvSpec,
+    run: Run,
+    note: Note,
+    penalty: Penalty | None = None,
+) -> Session:
+    """Learner, engine and rollout of a run, with the weights of its checkpoint if it is resumed.
+
+    Args:
+        config: of the command, with the engine's real name.
+        policy: to be trained.
+        spec: the task.
+        run: its folder.
+        note: takes what a user should know.
+        penalty: the KL to the starting model, if any.
+
+    Raises:
+        StaleWeights: the engine does not take the weights.
+    """
+    torch.manual_seed(config.seed)
+    penalty = penalty or NoKL()
+    sampling = Sampling(config.sample.temperature, config.sample.max_tokens)
+    learner = Learner(
+        policy.model,
+        optim_of(config.train),
+        sampling.temperature,
+        penalty,
+        reference_of(config.model, config.seed, penalty),
+        policy.autocast,
+    )
+    if run.checkpoint is not None:
+        checkpoint.restore(run.checkpoint, learner)
+    engine, sync = generation.ready(
+        config.engine,
+        policy,
+        sampling.temperature,
+        lambda: learner.version,
+        sleeping=True,
+        note=note,
+    )
+    rollout = Rollout(engine, policy.chat, spec, config.seed)
+    evaluator = Evaluator(rollout, sampling)
+    instances = config.eval.instances
+    session = Session(run, policy, learner, sync, rollout, evaluator, instances, note)
+    session.done = run.start
+    session.saved = run.start
+    return session

@@ -1,0 +1,170 @@
+"""What episodes add up to: success with its interval, return, regret, lengths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ragen_lite.agents.trajectory import Episode, Exchange, Outcome
+from ragen_lite.runs.statistics import bootstrap, wilson
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a policy did on n instances, each rate and mean with its 95% interval.
+
+    Attributes:
+        success: share of the instances, with its Wilson interval.
+        returns: mean undiscounted return, with its bootstrap interval.
+        regret: mean over the episodes that did not lose the game of what their actions gave away
+            against the best, in the task's own unit; None where the task does not say.
+        deadlocked: share of the episodes that lost the game; None where the task does not say.
+        turns: mean number a trajectory.
+        reply_tokens: mean length of a reply; None where no reply has one.
+        format_errors: share of the turns whose reply could not be read.
+        errors: episodes whose environment failed (a count).
+        out_of_tokens: share of the episodes whose next prompt did not fit the context.
+    """
+
+    n: int
+    success: float
+    success_low: float
+    success_high: float
+    returns: float
+    returns_low: float
+    returns_high: float
+    regret: float | None
+    deadlocked: float | None
+    turns: float
+    reply_tokens: float | None
+    format_errors: float
+    errors: int
+    out_of_tokens: float
+
+
+# ---- means ----
+
+
+def all_turns(episodes: Sequence[Episode]) -> list[Exchange]:
+    """The turns of all episodes."""
+    return [turn for episode in episodes for turn in episode.turns]
+
+
+def success(episodes: Sequence[Episode]) -> float:
+    """Share of the episodes that succeeded; a failed environment counts as no success."""
+    return sum(episode.success for episode in episodes) / max(1, len(episodes))
+
+
+def mean_return(episodes: Sequence[Episode]) -> float:
+    """Mean undiscounted return."""
+    return float(np.mean([episode.returns for episode in episodes]))
+
+
+def mean_turns(episodes: Sequence[Episode]) -> float:
+    """Mean number of turns."""
+    return len(all_turns(episodes)) / max(1, len(episodes))
+
+
+def mean_reply_tokens(episodes: Sequence[Episode]) -> float | None:
+    """Mean length of a reply, in tokens; None where no reply has one."""
+    lengths = [turn.reply_tokens for turn in all_turns(episodes) if turn.reply_tokens]
+    return float(np.mean(lengths)) if lengths else None
+
+
+def format_errors(episodes: Sequence[Episode]) -> float:
+    """Share of the turns whose reply could not be read."""
+    turns = all_turns(episodes)
+    return float(np.mean([turn.unreadable is not None for turn in turns])) if turns else 0.0
+
+
+def errors(episodes: Sequence[Episode]) -> int:
+    """Episodes whose environment failed."""
+    return sum(episode.outcome is Outcome.ERROR for episode in episodes)
+
+
+def out_of_tokens(episodes: Sequence[Episode]) -> float:
+    """Share of the episodes whose next prompt did not fit the context."""
+    cut = sum(episode.outcome is Outcome.OUT_OF_TOKENS for episode in episodes)
+    return cut / max(1, len(episodes))
+
+
+def mean_regret(episodes: Sequence[Episode]) -> tuple[float | None, float | None]:
+    """Mean regret of the episodes that did not lose the game, and the share that did.
+
+    Of a mixture neither is known: its tasks count in different units.
+    """
+    if len(by_task(episodes)) > 1:
+        return None, None
+    known = [regret for e in episodes if (regret := e.total_regret) is not None]
+    finite = [regret for regret in known if math.isfinite(regret)]
+    mean = float(np.mean(finite)) if finite else None
+    return mean, 1 - len(finite) / len(known) if known else None
+
+
+def summarise(episodes: Sequence[Episode]) -> Summary:
+    """All of it."""
+    low, high = wilson(sum(episode.success for episode in episodes), len(episodes))
+    returns_low, returns_high = bootstrap([episode.returns for episode in episodes])
+    regret, deadlocked = mean_regret(episodes)
+    return Summary(
+        n=len(episodes),
+        success=success(episodes),
+        success_low=low,
+        success_high=high,
+        returns=mean_return(episodes),
+        returns_low=returns_low,
+        returns_high=returns_high,
+        regret=regret,
+        deadlocked=deadlocked,
+        turns=mean_turns(episodes),
+        reply_tokens=mean_reply_tokens(episodes),
+        format_errors=format_errors(episodes),
+        errors=errors(episodes),
+        out_of_tokens=out_of_tokens(episodes),
+    )
+
+
+# ---- mixtures ----
+
+
+def by_task(episodes: Sequence[Episode]) -> dict[str, list[Episode]]:
+    """The episodes of each task of a mixture, by its label; empty where there is but one task."""
+    found: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        if episode.turns and (label := episode.turns[-1].task) is not None:
+            found.setdefault(label, []).append(episode)
+    return dict(sorted(found.items()))
+
+
+def success_by_task(group: str, episodes: Sequence[Episode]) -> dict[str, float]:
+    """Success on each task of a mixture, as ``GROUP/success/TASK``."""
+    parts = by_task(episodes).items()
+    return {f"{group}/success/{label}": success(part) for label, part in parts}
+
+
+def measured(played: Mapping[str, Sequence[Episode]]) -> dict[str, Any]:
+    """Policies' episodes as JSON.
+
+    ``rows`` are their summaries, ``success`` each instance's, ``tasks`` the summaries by task of a
+    mixture.
+    """
+    parts = {name: by_task(episodes) for name, episodes in played.items()}
+    labels = sorted({label for part in parts.values() for label in part})
+    tasks = {
+        label: {name: as_json(part[label]) for name, part in parts.items() if label in part}
+        for label in labels
+    }
+    found: dict[str, Any] = {
+        "rows": {name: as_json(episodes) for name, episodes in played.items()},
+        "success": {name: [e.success for e in episodes] for name, episodes in played.items()},
+    }
+    return found | ({"tasks": tasks} if tasks else {})
+
+
+def as_json(episodes: Sequence[Episode]) -> dict[str, Any]:
+    """The summary of episodes as a JSON object."""
+    return asdict(summarise(episodes))
