@@ -12,13 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from ragen_lite.agents.engines.protocol import EngineFailure, StaleWeights
 from ragen_lite.agents.episodes import error_summary
 from ragen_lite.agents.records import as_record
 from ragen_lite.agents.trajectory import Outcome, Sampling, Start, Trajectory, group_by_instance
-from ragen_lite.algorithms.losses import token_weights
 from ragen_lite.config.command_line import command
 from ragen_lite.config.groups import Algorithm, algorithm_of
 from ragen_lite.config.schema import Config, ConfigError, TrainConfig
@@ -26,6 +23,7 @@ from ragen_lite.envs.splits import task_seed
 from ragen_lite.learning import generation
 from ragen_lite.learning.correction import corrected
 from ragen_lite.learning.credit import Credited, give_credit
+from ragen_lite.learning.mini_batches import MiniBatches, optimiser_steps, summed_up
 from ragen_lite.learning.samples import Sample
 from ragen_lite.models.loading import load_policy
 from ragen_lite.runs.display import Display
@@ -51,6 +49,16 @@ class Trainer:
     seed: int
     display: Display
     stop: StopSignal
+
+    def mini_batches(self, step: int) -> MiniBatches:
+        """How a step's samples are cut into optimiser steps."""
+        return MiniBatches(
+            epochs=self.sizes.epochs,
+            count=self.sizes.mini_batches,
+            aggregation=self.algorithm.loss.aggregation,
+            constant=self.sampling.max_tokens,
+            seed=(self.seed, step),
+        )
 
     def on_progress(self, finished: int, tokens: int) -> None:
         """Show how far a rollout has come, and end it where a stop was asked for."""
@@ -83,7 +91,8 @@ def train_step(trainer: Trainer, step: int) -> dict[str, float]:
         session.note(f"step {step}: {nothing_kept(trajectories)}")
     metrics = []
     samples, mismatch = correct(trainer, samples)
-    for part, weights in optimiser_steps(trainer, samples, step):
+    cut = trainer.mini_batches(step)
+    for part, weights in optimiser_steps(samples, cut):
         metrics.append(session.learner.step(part, weights, algorithm.loss))
     session.learner.version = step
     updated = time.perf_counter()
@@ -148,36 +157,6 @@ def correct(trainer: Trainer, samples: list[Sample]) -> tuple[list[Sample], dict
     if not samples or not correction.active:
         return samples, {}
     return corrected(samples, trainer.session.learner.score(samples), correction)
-
-
-def optimiser_steps(
-    trainer: Trainer, samples: Sequence[Sample], step: int
-) -> Iterator[tuple[list[Sample], list[float]]]:
-    """The mini-batches of all epochs, each with the weights of its samples' tokens."""
-    sizes = trainer.sizes
-    if not samples:
-        return
-    for epoch in range(sizes.epochs):
-        order = np.random.default_rng([trainer.seed, step, epoch]).permutation(len(samples))
-        for part in np.array_split(order, min(sizes.mini_batches, len(samples))):
-            batch = [samples[i] for i in part]
-            lengths = [sample.trained for sample in batch]
-            aggregation = trainer.algorithm.loss.aggregation
-            yield batch, token_weights(lengths, aggregation, trainer.sampling.max_tokens)
-
-
-def summed_up(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The train/ metrics of a step's optimiser steps.
-
-    Means; of the first one, before any update, the difference to the engine; the number skipped.
-    """
-    if not metrics:
-        return {}
-    found = {name: float(np.mean([m[name] for m in metrics])) for name in metrics[0]}
-    for name in ("train/logprob_gap", "train/mismatch_kl"):
-        found[name] = metrics[0][name]
-    found["train/skipped"] = sum(m["train/skipped"] for m in metrics)
-    return found
 
 
 def write_trajectories(

@@ -94,8 +94,6 @@ class VLLMEngine:
         self._tensor_parallel = int(arguments.get("tensor_parallel_size", 1))
         self._start(vllm, setup.model.config, arguments)
         VLLMEngine._open = True
-        llm: Any = self.llm
-        self._block = int(llm.vllm_config.cache_config.block_size)
         self._prepare_requests()
 
     def _start(self, vllm: Any, config: Any, arguments: dict[str, Any]) -> None:
@@ -112,14 +110,15 @@ class VLLMEngine:
             config.save_pretrained(folder)
             try:
                 engine_args = vllm.EngineArgs(model=folder, **arguments)
-                self.llm = vllm.LLMEngine.from_engine_args(engine_args)
+                llm = vllm.LLMEngine.from_engine_args(engine_args)
             except Exception as error:  # its workers' failures arrive as bare ones
-                raise EngineUnavailable(
-                    f"vLLM refuses this model or these options: {error}"
-                ) from error
+                why = f"vLLM refuses this model or these options: {error}"
+                raise EngineUnavailable(why) from error
             finally:  # vLLM's CPU worker takes the function away
                 torch.set_num_threads = set_num_threads
                 torch.set_num_threads(threads)
+        self.llm = llm
+        self._block = int(llm.vllm_config.cache_config.block_size)
 
     def _prepare_requests(self) -> None:
         from vllm.inputs import tokens_input

@@ -37,67 +37,90 @@ def tokens(text: str, operators: str = OPERATORS) -> Iterator[str]:
         position = end
 
 
-def evaluate(text: str, operators: str = OPERATORS) -> tuple[Fraction, list[int]]:
-    """The exact value of an expression and the numbers in it, in order of appearance.
+class _Parser:
+    """Precedence climbing over a list of tokens, which ends in an empty one."""
 
-    >>> evaluate("(1 + 2) / 3")
-    (Fraction(1, 1), [1, 2, 3])
+    def __init__(self, queue: list[str]) -> None:
+        self.queue = queue
+        self.place = 0
+        self.depth = 0
+        self.numbers: list[int] = []
 
-    Raises BadExpression for anything but whole numbers, the operators and brackets, for a division
-    by zero and for more than 200 characters or 20 brackets within one another. Precedence climbing
-    over a list of tokens; the text itself is never executed.
-    """
-    if len(text) > LONGEST:
-        raise BadExpression(f"{len(text)} characters; at most {LONGEST} are read")
-    queue = [*tokens(text, operators), ""]
-    numbers: list[int] = []
-    place = depth = 0
+    @property
+    def next(self) -> str:
+        """The token that comes next."""
+        return self.queue[self.place]
 
-    def take() -> str:
-        nonlocal place
-        place += 1
-        return queue[place - 1]
+    def take(self) -> str:
+        """Go past the next token."""
+        self.place += 1
+        return self.queue[self.place - 1]
 
-    def atom() -> Fraction:
-        nonlocal depth
-        token = take()
+    def atom(self) -> Fraction:
+        """A number, or an expression in brackets."""
+        token = self.take()
         if token == "(":
-            depth += 1
-            if depth > DEEPEST:
-                raise BadExpression(f"brackets nested more than {DEEPEST} deep")
-            value = addition()
-            depth -= 1
-            if take() != ")":
-                raise BadExpression("a bracket is not closed")
-            return value
+            return self.bracket()
         if not token.isdigit():
             raise BadExpression(
                 f"a number is missing before {token!r}" if token else "it ends too early"
             )
-        numbers.append(int(token))
-        return Fraction(numbers[-1])
+        self.numbers.append(int(token))
+        return Fraction(self.numbers[-1])
 
-    def product() -> Fraction:
-        value = atom()
-        while queue[place] in ("*", "/"):
-            if take() == "*":
-                value *= atom()
-            elif (divisor := atom()) != 0:
+    def bracket(self) -> Fraction:
+        """What follows an opening bracket, up to its closing one."""
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise BadExpression(f"brackets nested more than {DEEPEST} deep")
+        value = self.addition()
+        self.depth -= 1
+        if self.take() != ")":
+            raise BadExpression("a bracket is not closed")
+        return value
+
+    def product(self) -> Fraction:
+        """Factors and divisors, from left to right."""
+        value = self.atom()
+        while self.next in ("*", "/"):
+            if self.take() == "*":
+                value *= self.atom()
+            elif (divisor := self.atom()) != 0:
                 value /= divisor
             else:
                 raise BadExpression("division by zero")
         return value
 
-    def addition() -> Fraction:
-        value = product()
-        while queue[place] in ("+", "-"):
-            value = value + product() if take() == "+" else value - product()
+    def addition(self) -> Fraction:
+        """Summands, from left to right."""
+        value = self.product()
+        while self.next in ("+", "-"):
+            if self.take() == "+":
+                value += self.product()
+            else:
+                value -= self.product()
         return value
 
-    value = addition()
-    if queue[place]:
-        raise BadExpression(f"{queue[place]!r} is left over")
-    return value, numbers
+
+def evaluate(text: str, operators: str = OPERATORS) -> tuple[Fraction, list[int]]:
+    """The exact value of an expression and the numbers in it, in order of appearance.
+
+    The text itself is never executed.
+
+    >>> evaluate("(1 + 2) / 3")
+    (Fraction(1, 1), [1, 2, 3])
+
+    Raises:
+        BadExpression: anything but whole numbers, the operators and brackets; a division by zero;
+            more than 200 characters, or 20 brackets within one another.
+    """
+    if len(text) > LONGEST:
+        raise BadExpression(f"{len(text)} characters; at most {LONGEST} are read")
+    parser = _Parser([*tokens(text, operators), ""])
+    value = parser.addition()
+    if parser.next:
+        raise BadExpression(f"{parser.next!r} is left over")
+    return value, parser.numbers
 
 
 def combine(x: Fraction, y: Fraction, operator: str) -> Fraction | None:

@@ -18,7 +18,7 @@ from ragen_lite.envs.answers.arithmetic import whole_number
 from ragen_lite.envs.answers.math import grading
 from ragen_lite.envs.answers.math.data import Row, load
 from ragen_lite.envs.answers.rewards import TEMPLATE_OF, Attempt, scores, total, weights_of
-from ragen_lite.envs.answers.word_problems import write_problem
+from ragen_lite.envs.answers.stories import write_problem
 from ragen_lite.envs.base import TextTask
 from ragen_lite.envs.formats import PROTOCOLS, last_boxed
 from ragen_lite.envs.spaces import AnyText

@@ -14,6 +14,7 @@ from types import ModuleType
 import numpy as np
 
 from ragen_lite.envs.games.sokoban.solver import Board
+from ragen_lite.envs.splits import split_of
 
 WALL_PROBABILITY = 0.18
 _global_rng = threading.Lock()
@@ -220,3 +221,16 @@ def gym_sokoban_level(rng: np.random.Generator, height: int, width: int, boxes: 
         f"gym-sokoban finds no room of {height}x{width} with {boxes} boxes: take fewer, or a larger"
         " room"
     )
+
+
+def stored_level(rng: np.random.Generator, path: str, split: str) -> Level:
+    """A level of a Boxoban file that belongs to the split, within a task's budgets or not.
+
+    Raises ValueError where the file has none.
+    """
+    stored = [level for level in read_boxoban(path) if split_of(level.content) == split]
+    if not stored:
+        raise ValueError(
+            f"{path} has no level in the {split} split (splits go by content): give it more"
+        )
+    return stored[rng.integers(len(stored))]

@@ -7,10 +7,7 @@ off, +10 solved.
 
 from __future__ import annotations
 
-import importlib.util
 import math
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -24,16 +21,18 @@ from ragen_lite.envs.games.sokoban.levels import (
     one_box_level,
     read_boxoban,
     reverse_play,
+    stored_level,
 )
 from ragen_lite.envs.games.sokoban.solver import ACTIONS, Board, SearchLimit
+from ragen_lite.envs.games.sokoban.sprites import picture
+from ragen_lite.envs.games.sokoban.teacher import first_push
 from ragen_lite.envs.spaces import text_space
-from ragen_lite.envs.splits import one_of, requested_split, split_of
+from ragen_lite.envs.splits import one_of, requested_split
 
 BOX_ON = 1.0
 BOX_OFF = -1.0
 # States searched for one cost: about a second, enough for most 10x10 rooms of four boxes.
 SEARCH = 20_000
-SPRITES = ("wall", "floor", "box_target", "box_on_target", "box", "player", "player_on_target")
 OBSERVATIONS = ("grid", "coords", "grid_coords")
 
 
@@ -128,7 +127,7 @@ class Sokoban(Game):
             self._table_board = level.board
             return level
         if self.levels not in ("reverse", "gym_sokoban"):
-            return self._stored_level(split)
+            return stored_level(self.np_random, self.levels, split)
         for _ in range(20_000):
             candidate = self._candidate()
             if candidate and self.min_cost <= self._search(candidate) <= self.max_actions:
@@ -144,16 +143,6 @@ class Sokoban(Game):
             return gym_sokoban_level(self.np_random, self.height, self.width, self.boxes)
         pulls = int(self.np_random.integers(2 * self.boxes, 6 * self.boxes + 1))
         return reverse_play(self.np_random, self.height, self.width, self.boxes, pulls)
-
-    def _stored_level(self, split: str) -> Level:
-        """A level of the file that belongs to the split, within the budgets or not."""
-        stored = [level for level in read_boxoban(self.levels) if split_of(level.content) == split]
-        if not stored:
-            raise ValueError(
-                f"{self.levels} has no level in the {split} split (splits go by content): give it"
-                " more"
-            )
-        return stored[self.np_random.integers(len(stored))]
 
     def _search(self, level: Level) -> float:
         try:
@@ -180,10 +169,9 @@ class Sokoban(Game):
             single = self.regret and len(self.board.targets) == 1
             self._table = self.board.distances() if single else None
             self._table_board = self.board
-        self._floor = [
-            "#" if w else "O" if i in self.board.targets else "_"
-            for i, w in enumerate(self.board.walls)
-        ]
+        self._floor = ["#" if wall else "_" for wall in self.board.walls]
+        for target in self.board.targets:
+            self._floor[target] = "O"
         self._known: dict[tuple[int, frozenset[int]], float | None] = {}
         self._on = len(self.placed & self.board.targets)
         return self.begin(boxes_on_target=self._on)
@@ -263,18 +251,7 @@ class Sokoban(Game):
             return self.text()
         if self.render_mode != "rgb_array":
             return None
-        sprites = _sprites()
-        targets = self.board.targets
-        codes = [0 if wall else 2 if i in targets else 1 for i, wall in enumerate(self.board.walls)]
-        for box in self.placed:
-            codes[box] = 3 if box in targets else 4
-        codes[self.player] = 6 if self.player in targets else 5
-        tiles = sprites[np.array(codes).reshape(-1, self.board.width)]
-        height, width = tiles.shape[:2]
-        picture: NDArray[np.uint8] = tiles.transpose(0, 2, 1, 3, 4).reshape(
-            height * 16, width * 16, 3
-        )
-        return picture
+        return picture(self.board, self.player, self.placed)
 
     # ---- solver and teacher ----
 
@@ -298,48 +275,22 @@ class Sokoban(Game):
         """One turn of the teacher: it names where it starts to push and where it stops, walks there
         and pushes."""
         plan = self.solve()
-        return self._first_push(plan) if plan else self.wander(rng)
+        return self._push(plan) if plan else self.wander(rng)
 
     def wander(self, rng: np.random.Generator) -> tuple[str, list[int]]:
         """Walk to and make any push that is open."""
         walks = self.board.walks(self.player, self.placed)
         options = self.board.pushes(walks, self.placed)
         if not options:
-            return self._first_push([int(rng.integers(4))])
+            return self._push([int(rng.integers(4))])
         square, action = options[rng.integers(len(options))]
-        return self._first_push([*self.board.path(walks, square), action])
+        return self._push([*self.board.path(walks, square), action])
 
-    def _first_push(self, plan: list[int]) -> tuple[str, list[int]]:
-        """The walk of a plan up to its first push and the pushes straight on, cut at the turn's
-        budget."""
-        player = self.player
-        boxes = self.placed
-        start = -1
-        end = -1
-        count = 0
-        for action in plan:
-            after, moved = self.board.move(player, boxes, action)
-            if start >= 0 and (moved == boxes or action != plan[count - 1]):
-                break
-            if moved != boxes:
-                start = player if start < 0 else start
-                end = after
-            player = after
-            boxes = moved
-            count = count + 1
-        if start < 0:
+    def _push(self, plan: list[int]) -> tuple[str, list[int]]:
+        """The turn of a plan's first push, cut at the turn's budget."""
+        push = first_push(self.board, self.player, self.placed, plan)
+        if push is None:
             return "walk", plan[: self.max_actions_per_turn]
-        thought = f"push {ACTIONS[plan[count - 1]]} from {self.place(start)} to {self.place(end)}"
-        return thought, plan[: min(count, self.max_actions_per_turn)]
-
-
-@lru_cache(maxsize=1)
-def _sprites() -> NDArray[np.uint8]:
-    """gym-sokoban's seven 16x16 pictures, by its codes: (7, 16, 16, 3)."""
-    import imageio.v3 as imageio
-
-    package = importlib.util.find_spec("gym_sokoban")
-    if package is None or package.origin is None:
-        raise ModuleNotFoundError("the sprites belong to gym-sokoban: pip install gym-sokoban")
-    folder = Path(package.origin).parent / "envs" / "surface"
-    return np.stack([imageio.imread(folder / f"{name}.png")[..., :3] for name in SPRITES])
+        start = self.place(push.start)
+        thought = f"push {ACTIONS[push.action]} from {start} to {self.place(push.end)}"
+        return thought, plan[: min(push.count, self.max_actions_per_turn)]
