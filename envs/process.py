@@ -9,7 +9,6 @@ It lives in this folder, and not among the agents, since the judges of answers n
 from __future__ import annotations
 
 import atexit
-import importlib
 import json
 import os
 import selectors
@@ -19,6 +18,8 @@ import threading
 import time
 from functools import lru_cache
 from typing import Any
+
+from ragen_lite.envs.names import resolve
 
 START = 60.0  # seconds that a process may take to start
 CHUNK = 65_536  # bytes read at once
@@ -93,8 +94,7 @@ class Process:
 
 def serve(function: str) -> None:
     """What the process does: call the function with what is asked, and write what it yields."""
-    module, _, name = function.partition(":")
-    answer = getattr(importlib.import_module(module), name)
+    answer = resolve(function)
     # Whatever a library prints must not be taken for an answer.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

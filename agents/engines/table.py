@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
+
+from ragen_lite.envs.names import resolve
 
 ENGINES = {
     "torch": "ragen_lite.agents.engines.torch:TorchEngine",
@@ -17,5 +18,4 @@ def engine_class(name: str) -> Any:
     It says of itself whether it ``takes_options`` (engine.options.NAME=VALUE) and whether it has
     the ``same_arithmetic`` as the learner, so that its log-probs differ by rounding only.
     """
-    module, _, attribute = ENGINES[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return resolve(ENGINES[name])

@@ -20,7 +20,7 @@ EPSILON = 1e-6  # verl's, added to the spread before dividing by it
 
 
 class Advantage(Protocol):
-    """What an entry of ADVANTAGES makes, once its options are set."""
+    """What an entry of the table makes, once its options are set."""
 
     def __call__(self, groups: Sequence[Group]) -> list[Array]:
         """One array a context, one entry a token, in nested order of groups and trajectories."""
@@ -132,10 +132,3 @@ class TurnReturn:
         for trajectory, numbers in zip(members, per_turn, strict=True):
             arrays += spread_turns(trajectory, numbers)
         return arrays
-
-
-ADVANTAGES: dict[str, type[Advantage]] = {
-    "grpo": GRPO,
-    "rloo": RLOO,
-    "turn_return": TurnReturn,
-}

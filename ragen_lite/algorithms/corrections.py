@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 
 class Correction(Protocol):
-    """What an entry of CORRECTIONS makes, once its options are set."""
+    """What an entry of the table makes, once its options are set."""
 
     @property
     def active(self) -> bool:
@@ -90,10 +90,3 @@ class SequenceWeights(_Truncated):
     def __call__(self, gaps: Array) -> Array:
         """See Correction."""
         return self.truncated(np.full_like(gaps, gaps.sum()))
-
-
-CORRECTIONS: dict[str, type[Correction]] = {
-    "off": NoCorrection,
-    "token": TokenWeights,
-    "sequence": SequenceWeights,
-}

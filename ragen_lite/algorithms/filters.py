@@ -10,7 +10,7 @@ from ragen_lite.agents.trajectory import Group
 
 
 class Filter(Protocol):
-    """What an entry of FILTERS makes, once its options are set."""
+    """What an entry of the table makes, once its options are set."""
 
     def __call__(self, groups: Sequence[Group]) -> list[bool]:
         """Whether each group of the step is kept."""
@@ -44,10 +44,3 @@ class KeepAll:
     def __call__(self, groups: Sequence[Group]) -> list[bool]:
         """See Filter."""
         return [True] * len(groups)
-
-
-FILTERS: dict[str, type[Filter]] = {
-    "outcome": MixedOutcomes,
-    "spread": Spread,
-    "none": KeepAll,
-}

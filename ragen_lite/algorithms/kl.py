@@ -31,7 +31,7 @@ def k3(gap: Tensor) -> Tensor:
 
 
 class Penalty(Protocol):
-    """What an entry of KL_PENALTIES makes, once its options are set."""
+    """What an entry of the table makes, once its options are set."""
 
     @property
     def needs_reference(self) -> bool:
@@ -109,11 +109,3 @@ class K3(_KL):
     def estimate(self, tokens: LossInputs) -> Tensor:
         """See Penalty."""
         return k3(self.gap(tokens))
-
-
-KL_PENALTIES: dict[str, type[Penalty]] = {
-    "off": NoKL,
-    "k1": K1,
-    "k2": K2,
-    "k3": K3,
-}

@@ -59,7 +59,7 @@ class LossOutput:
 
 @dataclass(frozen=True)
 class Loss(ABC):
-    """What an entry of LOSSES is made from: the options of every loss, and its call."""
+    """What an entry of the table is made from: the options of every loss, and its call."""
 
     aggregation: str = "token"
     """Weight of a token: token (all of an optimiser step alike), sequence (all trajectories alike),
@@ -116,12 +116,6 @@ class Reinforce(Loss):
     def __call__(self, tokens: LossInputs) -> LossOutput:
         """See Loss."""
         return LossOutput(-ratio_of(tokens) * tokens.advantages)
-
-
-LOSSES: dict[str, type[Loss]] = {
-    "ppo": PPO,
-    "reinforce": Reinforce,
-}
 
 
 def token_weights(lengths: list[int], aggregation: str, constant: int | None = None) -> list[float]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ragen_lite.agents.engines.table import ENGINES
 from ragen_lite.config.groups import algorithm_of
 from ragen_lite.config.schema import Config, ConfigError
 
 MOST_TRAJECTORIES = 1_000_000  # of one iteration
 
-_CHOICES = {
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "engine.name": ("auto", *ENGINES),
     "model.dtype": ("auto", "float32", "bfloat16", "float64"),
     "train.schedule": ("constant", "linear", "cosine"),
     "eval.split": ("train", "val", "test"),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ragen_lite.agents.errors import UserError
 from ragen_lite.config.checks import check
-from ragen_lite.config.groups import TABLES, store
+from ragen_lite.config.groups import TABLES, entry_of, store
 from ragen_lite.config.keys import Key, keys, options
 from ragen_lite.config.overrides import CONFIGS, choices, groups, refuse_unused, rewritten
 from ragen_lite.config.schema import Config, ConfigError
@@ -28,8 +28,8 @@ def help_text(command: str, purpose: str) -> str:
     for key in keys():
         lines += _described(key)
     for group, table in TABLES.items():
-        for name, entry in table.items():
-            summary = (entry.__doc__ or "").splitlines()[0]
+        for name in table:
+            summary = (entry_of(group, name).__doc__ or "").splitlines()[0]
             lines += ["", f"  {group}={name}: {summary}"]
             for key in options(group, name):
                 lines += _described(key)

@@ -6,21 +6,28 @@ can be written to; what a command gets is the frozen one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from typing import Any, get_type_hints
 
 from ragen_lite.agents.engines.table import ENGINES
-from ragen_lite.algorithms.advantages import ADVANTAGES, Advantage
-from ragen_lite.algorithms.corrections import CORRECTIONS, Correction
-from ragen_lite.algorithms.filters import FILTERS, Filter
-from ragen_lite.algorithms.kl import KL_PENALTIES, Penalty
-from ragen_lite.algorithms.losses import LOSSES, Loss
+from ragen_lite.algorithms.advantages import Advantage
+from ragen_lite.algorithms.corrections import Correction
+from ragen_lite.algorithms.filters import Filter
+from ragen_lite.algorithms.kl import Penalty
+from ragen_lite.algorithms.losses import Loss
 from ragen_lite.algorithms.options import BadOption
+from ragen_lite.algorithms.tables import (
+    ADVANTAGES,
+    CORRECTIONS,
+    FILTERS,
+    KL_PENALTIES,
+    LOSSES,
+)
 from ragen_lite.config.schema import Config, ConfigError
+from ragen_lite.envs.names import resolve
 from ragen_lite.envs.registry import ours
 
-TABLES: dict[str, Mapping[str, type[Any]]] = {
+TABLES: dict[str, dict[str, str]] = {
     "credit": ADVANTAGES,
     "loss": LOSSES,
     "filter": FILTERS,
@@ -47,9 +54,15 @@ class Algorithm:
     correction: Correction
 
 
+def entry_of(group: str, name: str) -> type[Any]:
+    """The dataclass of a choice."""
+    found: type[Any] = resolve(TABLES[group][name])
+    return found
+
+
 def node(group: str, name: str) -> type[Any]:
     """The dataclass that Hydra composes for ``GROUP=NAME``: the options, and ``name``."""
-    entry = TABLES[group][name]
+    entry = entry_of(group, name)
     types = get_type_hints(entry)
     options: list[Any] = [("name", str, field(default=name))]
     options += [(f.name, types[f.name], field(default=f.default)) for f in fields(entry)]
@@ -77,7 +90,7 @@ def chosen(config: Config, group: str) -> Any:
     Raises ConfigError for an option that cannot work.
     """
     options = asdict(getattr(config, group))
-    entry = TABLES[group][options.pop("name")]
+    entry = entry_of(group, options.pop("name"))
     try:
         return entry(**options)
     except BadOption as error:

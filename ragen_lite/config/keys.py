@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
-from ragen_lite.config.groups import TABLES
+from ragen_lite.config.groups import TABLES, entry_of
 from ragen_lite.config.schema import Config
 
 
@@ -55,7 +55,7 @@ def keys(owner: type = Config, prefix: str = "") -> Iterator[Key]:
 
 def options(group: str, name: str) -> list[Key]:
     """The options of a choice of TABLES."""
-    entry = TABLES[group][name]
+    entry = entry_of(group, name)
     docs = field_docs(entry)
     return [Key(f"{group}.{f.name}", f.default, docs.get(f.name, "")) for f in fields(entry)]
 

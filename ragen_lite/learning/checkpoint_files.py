@@ -24,10 +24,10 @@ def damage(path: Path) -> str | None:
         sums = json.loads((path / "trainer" / "manifest.json").read_text())
     except (OSError, ValueError):
         return "its manifest is missing or unreadable"
-    for name, digest in sums.items():
+    for name, written in sums.items():
         if not (path / name).is_file():
             return f"{name} is missing"
-        if digest(path / name) != digest:
+        if digest(path / name) != written:
             return f"{name} is not what was written"
     return None
 

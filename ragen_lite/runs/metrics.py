@@ -6,32 +6,40 @@ rollout is a function of the step's trajectories, and a line here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ragen_lite.agents.trajectory import Trajectory
-from ragen_lite.runs import summaries
+from ragen_lite.envs.names import resolve
+from ragen_lite.runs.summaries import success_by_task
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What a metric means, and how it follows from a step's trajectories, if it does."""
+    """What a metric means, and the function of a step's trajectories that it is, if it is one."""
 
     doc: str
-    of: Callable[[Sequence[Trajectory]], float | None] | None = None
+    of: str | None = None
 
+
+SUMMARIES = "ragen_lite.runs.summaries"
 
 METRICS = {
-    "rollout/success": Metric("share of trajectories that succeeded", summaries.success),
+    "rollout/success": Metric("share of trajectories that succeeded", f"{SUMMARIES}:success"),
     "rollout/success/TASK": Metric("the same on one task of a mixture"),
-    "rollout/return": Metric("mean undiscounted return", summaries.mean_return),
-    "rollout/turns": Metric("turns a trajectory", summaries.mean_turns),
-    "rollout/reply_tokens": Metric("tokens a reply", summaries.mean_reply_tokens),
-    "rollout/format_errors": Metric("share of turns that were unreadable", summaries.format_errors),
-    "rollout/out_of_tokens": Metric(
-        "share of trajectories whose next prompt did not fit the context", summaries.out_of_tokens
+    "rollout/return": Metric("mean undiscounted return", f"{SUMMARIES}:mean_return"),
+    "rollout/turns": Metric("turns a trajectory", f"{SUMMARIES}:mean_turns"),
+    "rollout/reply_tokens": Metric("tokens a reply", f"{SUMMARIES}:mean_reply_tokens"),
+    "rollout/format_errors": Metric(
+        "share of turns that were unreadable", f"{SUMMARIES}:format_errors"
     ),
-    "rollout/errors": Metric("trajectories whose environment failed (a count)", summaries.errors),
+    "rollout/out_of_tokens": Metric(
+        "share of trajectories whose next prompt did not fit the context",
+        f"{SUMMARIES}:out_of_tokens",
+    ),
+    "rollout/errors": Metric(
+        "trajectories whose environment failed (a count)", f"{SUMMARIES}:errors"
+    ),
     "rollout/kept_groups": Metric("share of groups that passed the filter"),
     "rollout/tokens_per_second": Metric("tokens sampled a second"),
     "rollout/prefix_hits": Metric(
@@ -71,6 +79,6 @@ METRICS = {
 
 def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     """The metrics of METRICS that follow from a step's trajectories; 0 for one that has none."""
-    found = {name: metric.of(trajectories) for name, metric in METRICS.items() if metric.of}
-    by_task = summaries.success_by_task("rollout", trajectories)
+    found = {name: resolve(m.of)(trajectories) for name, m in METRICS.items() if m.of}
+    by_task = success_by_task("rollout", trajectories)
     return {name: value or 0.0 for name, value in found.items()} | by_task

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "my_env"
 SMALL = [
     "train.steps=2",
@@ -15,10 +17,13 @@ SMALL = [
     "train.group_size=4",
     "eval.instances=16",
     "eval.every=1",
-    "algo.filter=none",
+    "filter=none",
 ]
 
 
+@pytest.mark.slow
+@pytest.mark.gate
+@pytest.mark.timeout(300)
 def test_the_example_package_is_installed_and_trained_on(tmp_path: Path) -> None:
     site, source = tmp_path / "site", tmp_path / "source"
     subprocess.run(
@@ -60,6 +65,9 @@ def test_the_example_package_is_installed_and_trained_on(tmp_path: Path) -> None
         and json.loads((folder / "after.json").read_text())["rows"]["sampled"]["n"] == 16
     )
     assert "my_env:my_env/GuessNumber-v0" in (folder / "config.yaml").read_text()
+    contract = [sys.executable, "-m", "pytest", "-q", str(EXAMPLE / "tests")]
+    kept = subprocess.run(contract, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert kept.returncode == 0, kept.stdout
     wrong = train("env=guess_nunber")
     assert wrong.returncode == 2 and "did you mean guess_number" in wrong.stderr
     wrong = train("env=guess_number", "higest=7")
@@ -75,7 +83,12 @@ def test_the_example_is_one_file_and_one_line() -> None:
         for p in EXAMPLE.rglob("*")
         if p.is_file() and "__pycache__" not in p.parts
     ]
-    assert {str(f) for f in files} == {"README.md", "pyproject.toml", "my_env/__init__.py"}
+    assert {str(f) for f in files} == {
+        "README.md",
+        "pyproject.toml",
+        "my_env/__init__.py",
+        "tests/test_contract.py",
+    }
     offered = (
         (EXAMPLE / "pyproject.toml")
         .read_text()
@@ -83,4 +96,4 @@ def test_the_example_is_one_file_and_one_line() -> None:
         .strip()
         .splitlines()
     )
-    assert offered == ['guess_number = "my_env:GuessNumber"']
+    assert offered.splitlines()[0] == 'guess_number = "my_env:GuessNumber"'

@@ -8,10 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_the_example_environment_runs(tmp_path: Path) -> None:
     code = next(
         block
@@ -79,8 +83,23 @@ def test_the_line_of_an_entry_point_gives_it_a_short_name(tmp_path: Path) -> Non
     )
 
 
-def test_the_tree_names_every_module() -> None:
-    for path in [
-        p for folder in ("envs", "agents", "ragen_lite") for p in (ROOT / folder).glob("*.py")
-    ]:
-        assert path.name == "__init__.py" or path.name in README, path.name
+def test_the_documents_are_as_the_source_makes_them() -> None:
+    line = [sys.executable, str(ROOT / "docs" / "make.py"), "--check"]
+    result = subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_names_of_files_in_the_documents_are_those_of_files() -> None:
+    """A file that a document names in backticks is there."""
+    documents = [
+        "README.md",
+        "CONTRIBUTING.md",
+        *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")),
+    ]
+    for document in documents:
+        text = (ROOT / document).read_text(encoding="utf-8")
+        for name in re.findall(
+            r"`((?:envs|agents|ragen_lite|configs|tests|benchmarks|docs|examples)/[a-z0-9_/.]+)`",
+            text,
+        ):
+            assert (ROOT / name).exists(), f"{document} names {name}, which is not there"

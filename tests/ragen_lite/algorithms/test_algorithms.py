@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from ragen_lite.agents.trajectory import Group, Outcome, Trajectory
-from ragen_lite.algorithms.advantages import ADVANTAGES, Advantage, standardise
-from ragen_lite.algorithms.filters import FILTERS
+from ragen_lite.algorithms.advantages import GRPO, RLOO, Advantage, TurnReturn, standardise
+from ragen_lite.algorithms.filters import KeepAll, MixedOutcomes, Spread
 from ragen_lite.algorithms.kl import K1, K2, K3, k1, k2, k3
 from ragen_lite.algorithms.losses import PPO, LossInputs, Reinforce, token_weights
 from ragen_lite.algorithms.options import BadOption
+from ragen_lite.algorithms.tables import ADVANTAGES
+from ragen_lite.envs.names import resolve
 from tests.fixtures.making import trajectory as made
 from tests.fixtures.making import turn
 
@@ -32,14 +34,9 @@ GROUP = Group(
 )  # returns 3, -1, 1
 
 
-def make(credit: str, divide: bool) -> Advantage:
-    options: dict[str, Any] = {"normalize": divide}
-    return ADVANTAGES[credit](**options)
-
-
-def per_turn(group: Group, credit: str, divide: bool) -> list[list[float]]:
+def per_turn(group: Group, credit: Advantage) -> list[list[float]]:
     found = []
-    for t, a in zip(group.trajectories, make(credit, divide)([group]), strict=True):
+    for t, a in zip(group.trajectories, credit([group]), strict=True):
         assert a.shape == (len(t.contexts[0].token_ids),)
         found.append([float(a[x.start]) for x in t.turns])
         for x in t.turns:
@@ -48,8 +45,8 @@ def per_turn(group: Group, credit: str, divide: bool) -> list[list[float]]:
 
 
 def test_grpo() -> None:
-    assert per_turn(GROUP, "grpo", divide=False) == [[2, 2], [-2], [0, 0]]
-    divided = per_turn(GROUP, "grpo", divide=True)  # sample standard deviation of 3, -1, 1 is 2
+    assert per_turn(GROUP, GRPO(normalize=False)) == [[2, 2], [-2], [0, 0]]
+    divided = per_turn(GROUP, GRPO(normalize=True))  # sample standard deviation of 3, -1, 1 is 2
     assert divided[0] == pytest.approx([1, 1], abs=1e-6) and divided[1] == pytest.approx(
         [-1], abs=1e-6
     )
@@ -62,13 +59,15 @@ def test_dividing_by_the_spread_favours_a_sure_payment() -> None:
         chance = math.comb(4, won) * 0.25**won * 0.75 ** (4 - won)
         group = Group(tuple(trajectory([r]) for r in [1.0] * won + [0.0] * (4 - won) + [0.1] * 4))
         for divide in credit:
-            credit[divide] += chance * sum(a for (a,) in per_turn(group, "grpo", divide)[:4]) / 4
+            credit[divide] += (
+                chance * sum(a for (a,) in per_turn(group, GRPO(normalize=divide))[:4]) / 4
+            )
     assert credit[False] == pytest.approx(0.15 / 2)  # against the mean of both arms
     assert credit[True] == pytest.approx(-0.0694, abs=1e-4)
 
 
 def test_rloo_is_grpo_over_the_others() -> None:
-    assert per_turn(GROUP, "rloo", divide=False) == [
+    assert per_turn(GROUP, RLOO(normalize=False)) == [
         [3, 3],
         [-3],
         [0, 0],
@@ -77,14 +76,17 @@ def test_rloo_is_grpo_over_the_others() -> None:
 
 def test_turn_credit() -> None:
     # to go at turn 1: 3, -1, 1 (mean 1); at turn 2, reached by two: 2, 1 (mean 1.5)
-    assert per_turn(GROUP, "turn_return", divide=False) == [[2, 0.5], [-2], [0, -0.5]]
+    assert per_turn(GROUP, TurnReturn(normalize=False)) == [[2, 0.5], [-2], [0, -0.5]]
 
 
-@pytest.mark.parametrize("credit", ADVANTAGES)
-@pytest.mark.parametrize("divide", [True, False])
-def test_a_group_without_variance_has_no_credit_at_all(credit: str, divide: bool) -> None:
+@pytest.mark.parametrize("name", ADVANTAGES)
+def test_a_group_without_variance_has_no_credit_at_all(name: str) -> None:
     same = Group(tuple(trajectory([0.1]) for _ in range(3)))
-    assert all((a == 0.0).all() for a in make(credit, divide)([same]))
+    assert all((a == 0.0).all() for a in resolve(ADVANTAGES[name])()([same]))
+
+
+@pytest.mark.parametrize("divide", [True, False])
+def test_one_value_alone_has_no_spread(divide: bool) -> None:
     assert (standardise(np.array([5.0]), divide) == 0.0).all()
 
 
@@ -93,19 +95,17 @@ def test_filters() -> None:
     won = Group((trajectory([9.0], True), trajectory([8.0], True)))
     same = Group((trajectory([0.1]), trajectory([0.1])))
     step = (GROUP, failed, won, same)
-    kept = {name: made_filter()(step) for name, made_filter in FILTERS.items()}
-    assert kept == {
-        "outcome": [True, False, False, False],
-        "spread": [True, True, True, False],
-        "none": [True, True, True, True],
-    }
+    assert MixedOutcomes()(step) == [True, False, False, False]
+    assert Spread()(step) == [True, True, True, False]
+    assert KeepAll()(step) == [True, True, True, True]
 
 
 def test_credit_sees_the_whole_step_in_order() -> None:
     other = Group((trajectory([5.0]), trajectory([7.0, 0.0])))
-    for credit in ADVANTAGES:
-        together = make(credit, True)([GROUP, other])
-        apart = make(credit, True)([GROUP]) + make(credit, True)([other])
+    for name in ("grpo", "rloo", "turn_return"):
+        credit = resolve(ADVANTAGES[name])()
+        together = credit([GROUP, other])
+        apart = credit([GROUP]) + credit([other])
         assert len(together) == 5
         for first, second in zip(together, apart, strict=True):
             assert first.tolist() == second.tolist()

@@ -16,7 +16,7 @@ from ragen_lite.agents.engines.torch import TorchEngine
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.rollout import Rollout
 from ragen_lite.agents.trajectory import Sampling, Start
-from ragen_lite.algorithms.corrections import CORRECTIONS
+from ragen_lite.algorithms.corrections import SequenceWeights, TokenWeights
 from ragen_lite.config.schema import ConfigError, EngineConfig
 from ragen_lite.learning import generation, sync
 from ragen_lite.learning.correction import corrected
@@ -207,7 +207,7 @@ def sample(behaviour: list[float]) -> Sample:
 
 def test_importance_weights_by_hand() -> None:
     engine, learner = np.log([0.5, 0.2, 0.1]), np.log([0.25, 0.3, 0.4])
-    ((token,), metrics) = corrected([sample(engine.tolist())], [learner], CORRECTIONS["token"]())
+    ((token,), metrics) = corrected([sample(engine.tolist())], [learner], TokenWeights())
     assert token.behaviour_logprobs[2:] == pytest.approx(learner)
     assert token.advantages == pytest.approx([9, 9, 0.5, -2 * 1.5, 3 * 2.0])  # 4 is truncated to 2
     assert metrics["train/correction"] == pytest.approx((0.5 + 1.5 + 2.0) / 3)
@@ -215,7 +215,7 @@ def test_importance_weights_by_hand() -> None:
     ratios = np.array([0.5, 1.5, 4.0])
     assert metrics["train/mismatch_kl"] == pytest.approx((ratios - 1 - np.log(ratios)).mean())
     ((sequence,), _) = corrected(
-        [sample(engine.tolist())], [learner - np.log(2)], CORRECTIONS["sequence"]()
+        [sample(engine.tolist())], [learner - np.log(2)], SequenceWeights()
     )
     assert sequence.advantages == pytest.approx(
         [9, 9, *(np.array([1, -2, 3]) * 0.5 * 1.5 * 4.0 / 8)]
@@ -224,7 +224,7 @@ def test_importance_weights_by_hand() -> None:
 
 @pytest.mark.parametrize("level", ["token", "sequence"])
 def test_without_a_gap_nothing_is_corrected(level: str) -> None:
-    correction = CORRECTIONS[level]()
+    correction = TokenWeights() if level == "token" else SequenceWeights()
     everywhere = sample([-0.3, -0.2, -5.0])
     sampled = np.array([False, False, True, True, False])  # no engine sampled the last one
     before = dataclasses.replace(everywhere, sampled=sampled)

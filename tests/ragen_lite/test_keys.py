@@ -1,0 +1,160 @@
+"""Every key of the configuration does something: changed, it has an effect or is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import pytest
+
+from ragen_lite.config.groups import TABLES
+from ragen_lite.config.keys import keys, options
+from tests.fixtures.commands import run
+from tests.fixtures.runs import records, rows
+
+TRAIN = (
+    "train",
+    "env=frozen_lake",
+    "train.steps=2",
+    "train.groups=2",
+    "train.group_size=4",
+    "train.mini_batches=2",
+    "train.epochs=2",
+    "train.lr=1e-2",
+    "sample.max_tokens=40",
+    "filter=none",
+    "eval.every=0",
+    "eval.instances=2",
+)
+EVALUATE = ("evaluate", "env=bandit", "model=tiny", "eval.instances=3", "sample.max_tokens=20")
+SFT = (
+    "sft",
+    "env=bandit",
+    "model.path=scratch:32x1x4",
+    "train.steps=1",
+    "train.groups=2",
+    "train.group_size=2",
+    "train.mini_batches=1",
+    "eval.every=0",
+    "eval.instances=2",
+)
+# What each key is changed to, and by which command it is read.
+CHANGES: dict[str, tuple[tuple[str, ...], str]] = {
+    "env.id": (TRAIN, "ragen_lite/Bandit-v0"),
+    "env.kwargs": (TRAIN, "{size: 5}"),
+    "env.protocol": (TRAIN, "answer"),
+    "model.path": (TRAIN, "scratch:32x1x4"),
+    "model.dtype": (TRAIN, "float64"),
+    "engine.name": (TRAIN, "another"),
+    "engine.slots": (TRAIN, "1"),
+    "engine.options": (TRAIN, "{budget: 3}"),
+    "engine.max_model_len": (TRAIN, "300"),
+    "sample.temperature": (TRAIN, "0.7"),
+    "sample.max_tokens": (TRAIN, "10"),
+    "train.steps": (TRAIN, "3"),
+    "train.groups": (TRAIN, "3"),
+    "train.group_size": (TRAIN, "5"),
+    "train.epochs": (TRAIN, "1"),
+    "train.mini_batches": (TRAIN, "1"),
+    "train.lr": (TRAIN, "1e-3"),
+    "train.warmup": (TRAIN, "1"),
+    "train.schedule": (TRAIN, "constant"),
+    "train.weight_decay": (TRAIN, "0.5"),
+    "train.grad_clip": (TRAIN, "0.01"),
+    "train.microbatch_tokens": (TRAIN, "64"),
+    "eval.every": (TRAIN, "1"),
+    "eval.instances": (TRAIN, "3"),
+    "eval.split": (EVALUATE, "val"),
+    "eval.compare": (EVALUATE, "tiny"),
+    "run.dir": (TRAIN, "elsewhere"),
+    "run.name": (TRAIN, "another"),
+    "run.resume": (TRAIN, "/no/run"),
+    "run.save_every": (TRAIN, "1"),
+    "run.wandb": (TRAIN, "true"),
+    "seed": (TRAIN, "1"),
+    "demos": (SFT, "solver"),
+}
+OPTIONS = [
+    (group, name, key) for group, table in TABLES.items() for name in table
+    for key in options(group, name)
+]  # fmt: skip
+# Where a text is changed, or an option needs more to be seen.
+TEXTS = {"loss.aggregation": "sequence"}
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@cache
+def left_by(*line: str) -> Any:
+    """All that a command leaves but its config.yaml and times: or what it refuses."""
+    cwd = Path(mkdtemp())
+    result = run(*line, cwd=cwd)
+    if result.returncode:
+        return result.stderr
+    found: list[Any] = [sorted(p.name for p in cwd.iterdir())]
+    for made in cwd.glob("*/*"):
+        inside = [p.relative_to(made).as_posix() for p in made.rglob("*")]
+        found += [made.name[15:], sorted(name for name in inside if "tensorboard" not in name)]
+        steps = len(list((made / "trajectories").iterdir()))
+        found += [records(made, step) for step in range(1, steps + 1)]
+        found += [
+            {k: v for k, v in row.items() if not k.startswith("time/") and "per_second" not in k}
+            for row in rows(made)
+        ]
+        found += [p.read_text() for p in sorted(made.glob("*.json"))]
+        found += [digest(p) for p in sorted(made.rglob("model.safetensors"))]
+    return found or [result.stdout] if line[0] != "evaluate" else [result.stdout]
+
+
+def changed(base: tuple[str, ...], argument: str) -> bool:
+    """Whether an argument changes what a command leaves; a refusal must say something."""
+    before = left_by(*base)
+    after = left_by(*base, argument)
+    if isinstance(after, str):
+        return bool(re.match(r"error: \S+", after))
+    return bool(before != after)
+
+
+def test_the_list_of_keys_is_whole() -> None:
+    assert set(CHANGES) == {key.name for key in keys()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param(key, marks=pytest.mark.gate if key in ("seed", "run.resume") else ())
+        for key in CHANGES
+    ],
+)
+def test_a_key_has_an_effect_or_is_refused(key: str) -> None:
+    base, value = CHANGES[key]
+    assert changed(base, f"{key}={value}"), f"{key}={value} changes nothing in {base[0]}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("group", "name", "key"), OPTIONS, ids=lambda value: getattr(value, "name", str(value))
+)
+def test_an_option_has_an_effect_or_is_refused(group: str, name: str, key: Any) -> None:
+    value = TEXTS.get(key.name) or _another(key.default)
+    base = (*TRAIN, f"{group}={name}", "env.kwargs.size=4")
+    assert changed(base, f"{key.name}={value}"), f"{key.name}={value} changes nothing"
+
+
+def _another(default: Any) -> str:
+    """A value that is not the default."""
+    if isinstance(default, bool):
+        return str(not default).lower()
+    assert isinstance(default, (int, float)), f"{default!r}: give TEXTS another value"
+    return str(default / 2 if default else 0.1)
+
+
+def test_a_key_that_did_nothing_would_be_seen() -> None:
+    assert not changed(SFT, "seed=0")
