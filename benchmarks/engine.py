@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from ragen_lite.agents.engines.protocol import Request, draw_key
+from ragen_lite.agents.engines.draws import draw_key
+from ragen_lite.agents.engines.protocol import EngineSetup, Request
 from ragen_lite.agents.engines.torch import TorchEngine
 from ragen_lite.agents.environments import EnvSpec
-from ragen_lite.agents.rollout import Rollout, Start
-from ragen_lite.agents.trajectory import Sampling
-from ragen_lite.config.schema import Config
+from ragen_lite.agents.rollout import Rollout
+from ragen_lite.agents.trajectory import Sampling, Start
+from ragen_lite.config.schema import ModelConfig
 from ragen_lite.models.loading import load_policy
+from ragen_lite.runs.summaries import tokens_sampled
 
 REPEATS = 5
 
@@ -27,8 +29,8 @@ REPEATS = 5
 class Recorder(TorchEngine):
     """A TorchEngine that notes the requests of a rollout, for the bare engine to serve again."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, setup: EngineSetup) -> None:
+        super().__init__(setup)
         self.requests: dict[int, list[Request]] = {}
 
     def submit(self, request: Request) -> None:
@@ -66,13 +68,13 @@ def timed(call: Callable[[], int]) -> float:
 def loop_against_engine(policy: Any) -> None:
     """Rollout through environment and dialogue against the bare engine on the very same requests,
     alternating."""
-    engine = Recorder(policy.model, policy.chat.stop_ids, policy.max_model_len)
+    engine = Recorder(EngineSetup(policy.model, policy.chat.stop_ids, policy.max_model_len))
     rollout = Rollout(engine, policy.chat, EnvSpec("ragen_lite/Sokoban-v0"), 0)
     starts = [Start(seed, member=m, group=seed) for seed in range(20) for m in range(8)]
 
     def whole() -> int:
         engine.requests = {}
-        return sum(sum(t.sampled) for t in rollout.play(starts, Sampling(1.0, 48)))
+        return tokens_sampled(rollout.play(starts, Sampling(1.0, 48)))
 
     whole()
     ours = []
@@ -140,7 +142,7 @@ def generate(model: Any, talks: list[list[list[int]]], reply: int) -> int:
 
 def engine_against_generate(policy: Any) -> None:
     talks = conversations(8, 64, 40, 20, len(policy.tokenizer))
-    engine = TorchEngine(policy.model, frozenset(), policy.max_model_len)
+    engine = TorchEngine(EngineSetup(policy.model, frozenset(), policy.max_model_len))
     ours = []
     theirs = []
     for _ in range(3):
@@ -158,7 +160,7 @@ def cost_of_turns(policy: Any) -> None:
         "\n| turns | tokens fed a trajectory | a turn | re-reading the history would feed |\n|---|---|---|---|"
     )
     for turns in (2, 4, 8, 16):
-        engine = TorchEngine(policy.model, frozenset(), policy.max_model_len)
+        engine = TorchEngine(EngineSetup(policy.model, frozenset(), policy.max_model_len))
         play(engine, [t for t in conversations(turns, 4, 40, 20, len(policy.tokenizer))], 20)
         again = sum(60 * k + 40 + 19 for k in range(turns))
         print(
@@ -167,7 +169,7 @@ def cost_of_turns(policy: Any) -> None:
 
 
 def main() -> None:
-    policy = load_policy(Config())
+    policy = load_policy(ModelConfig())
     print("| | ours | other | ratio | wanted |\n|---|---|---|---|---|")
     loop_against_engine(policy)
     engine_against_generate(policy)

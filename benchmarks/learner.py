@@ -14,17 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ragen_lite.algorithms.loss import LossOptions, policy_loss, token_weights
 
+from ragen_lite.agents.engines.protocol import EngineSetup
 from ragen_lite.agents.engines.torch import TorchEngine
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.rollout import Rollout
-from ragen_lite.agents.trajectory import Sampling
+from ragen_lite.agents.trajectory import Sampling, Start, group_by_instance
+from ragen_lite.algorithms.advantages import GRPO
+from ragen_lite.algorithms.filters import KeepAll
+from ragen_lite.algorithms.losses import PPO, token_weights
 from ragen_lite.config.command_line import compose
+from ragen_lite.envs.splits import task_seed
+from ragen_lite.learning.batches import collate, plan
+from ragen_lite.learning.credit import give_credit
 from ragen_lite.learning.learner import Learner, Optim
-from ragen_lite.learning.samples import collate, plan, to_samples
 from ragen_lite.models.loading import load_policy
-from ragen_lite.train import group_by_instance, train_starts
 
 VOCABULARY = 151_936  # Qwen2.5's
 TOKENS = 2048
@@ -41,27 +45,28 @@ def bare(model: Any, batches: list[Any]) -> None:
 
 
 def speed() -> None:
-    config = compose(["env=sokoban", "algo.filter=none"])
-    policy = load_policy(config)
-    engine = TorchEngine(policy.model, policy.chat.stop_ids, policy.max_model_len)
-    trajectories = Rollout(engine, policy.chat, EnvSpec(config.env.id), 0).play(
-        train_starts(config, 1), Sampling(1.0, 48)
-    )
-    samples = [
-        s for group in group_by_instance(trajectories) for s in to_samples(group, config.algo)
+    config = compose(["env=sokoban"])
+    policy = load_policy(config.model)
+    engine = TorchEngine(EngineSetup(policy.model, policy.chat.stop_ids, policy.max_model_len))
+    starts = [
+        Start(task_seed(0, 1, group), "train", group, member)
+        for group in range(config.train.groups)
+        for member in range(config.train.group_size)
     ]
-    weights = token_weights([int(s.trained.sum()) for s in samples], "token")
+    rollout = Rollout(engine, policy.chat, EnvSpec(config.env.id), 0)
+    trajectories = rollout.play(starts, Sampling(1.0, 48))
+    credited = give_credit(group_by_instance(trajectories), GRPO(), KeepAll())
+    samples = [sample for c in credited for sample in c.samples(turn_mask=True)]
+    weights = token_weights([s.trained for s in samples], "token")
     rows = plan([len(s.token_ids) for s in samples], config.train.microbatch_tokens)
     batches = [collate(samples, weights, r, 0, torch.float32) for r in rows]
     learner = Learner(
         policy.model,
-        Optim(
-            lr=0.0, steps=1, microbatch_tokens=config.train.microbatch_tokens, entropy_grad=False
-        ),
+        Optim(lr=0.0, steps=1, microbatch_tokens=config.train.microbatch_tokens),
     )
 
     def step() -> dict[str, float]:
-        return learner.step(samples, weights, lambda x: policy_loss("clip", x, LossOptions()))
+        return learner.step(samples, weights, PPO())
 
     step(), bare(policy.model, batches)
     ours = []
@@ -96,7 +101,7 @@ def resident(field: str) -> float:
 def peak(chunked: bool) -> None:
     """Print the peak memory in MB that the loss of TOKENS tokens adds at a vocabulary of
     VOCABULARY."""
-    from ragen_lite.learning.learner import CHUNK, chunked_head
+    from ragen_lite.learning.scoring import CHUNK, chunked_head
 
     hidden = torch.randn(TOKENS, 64, requires_grad=True)
     output = torch.nn.Linear(64, VOCABULARY, bias=False)

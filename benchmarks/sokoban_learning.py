@@ -2,7 +2,7 @@
 took.
 
 python benchmarks/sokoban_learning.py --seeds 0 1 2 python benchmarks/sokoban_learning.py --seeds 0
---folder runs/nomask algo.turn_mask=false python benchmarks/sokoban_learning.py --seeds 0 1 2
+--folder runs/nomask loss.turn_mask=false python benchmarks/sokoban_learning.py --seeds 0 1 2
 --folder runs/vllm --beside runs/learning engine=vllm
 """
 

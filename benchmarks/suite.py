@@ -27,8 +27,8 @@ import numpy as np
 from benchmarks.instances import OURS
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.envs.registry import find, short_name
-from ragen_lite.evaluate import FIRST_SEED
-from ragen_lite.runs.summaries import bootstrap
+from ragen_lite.runs.evaluation import FIRST_SEED
+from ragen_lite.runs.statistics import bootstrap
 
 LONG = {"game_2048": 20}  # steps where a game takes longest
 

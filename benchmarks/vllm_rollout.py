@@ -18,12 +18,14 @@ import numpy as np
 import torch
 
 from ragen_lite.agents.chat import Chat
-from ragen_lite.agents.engines.protocol import Request
-from ragen_lite.agents.engines.vllm import VLLMEngine, import_vllm
+from ragen_lite.agents.engines.protocol import EngineSetup, Request
+from ragen_lite.agents.engines.vllm import VLLMEngine
+from ragen_lite.agents.engines.vllm_setup import import_vllm
 from ragen_lite.agents.environments import EnvSpec
-from ragen_lite.agents.rollout import Rollout, Start
-from ragen_lite.agents.trajectory import Completion, Sampling
+from ragen_lite.agents.rollout import Rollout
+from ragen_lite.agents.trajectory import Completion, Sampling, Start
 from ragen_lite.models import scratch
+from ragen_lite.runs.summaries import tokens_sampled
 
 TRAJECTORIES = 64
 REPLY = 48
@@ -36,7 +38,7 @@ class Measured(VLLMEngine):
     ``offline`` is vLLM's own LLM class around the very same engine.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, setup: EngineSetup) -> None:
         vllm = import_vllm()
         real = vllm.LLMEngine.from_engine_args
 
@@ -50,7 +52,7 @@ class Measured(VLLMEngine):
             return self.offline.llm_engine
 
         vllm.LLMEngine.from_engine_args = through_llm
-        super().__init__(*args, **kwargs)
+        super().__init__(setup)
         self.requests: dict[int, list[Request]] = {}
         self.lengths: Callable[[int, int], int] | None = None
 
@@ -100,8 +102,9 @@ def barrier(
     envs = [spec.open() for _ in starts]
     ids: list[list[int]] = []
     for env, start in zip(envs, starts, strict=True):
-        env.send("reset", seed=start.seed, options={"split": start.split, "member": start.member})
-        ids.append(chat.start(env.system, env.take()[0]))
+        env.reset(start.seed, start.options)
+        answer = env.take()
+        ids.append(chat.start(answer.system, answer.observation))
     active = list(range(len(starts)))
     tokens = 0
     while active:
@@ -114,13 +117,13 @@ def barrier(
             reply = done[i].token_ids
             tokens += len(reply)
             ids[i] += reply
-            envs[i].send("step", action=chat.text(reply))
-            observation, _, terminated, truncated, _ = envs[i].take()
-            if terminated or truncated:
+            envs[i].step(chat.text(reply))
+            answer = envs[i].take()
+            if answer.over:
                 engine.release(i)
                 active.remove(i)
             else:
-                ids[i] += chat.follow(reply[-1], observation)
+                ids[i] += chat.follow(reply[-1], answer.observation)
     return tokens
 
 
@@ -167,14 +170,14 @@ def against_offline(engine: Measured, chat: Chat, turns: int, repeats: int) -> N
 
     def ours() -> int:
         engine.begin()
-        return sum(sum(t.sampled) for t in rollout.play(starts, Sampling(0.0, REPLY)))
+        return tokens_sampled(rollout.play(starts, Sampling(0.0, REPLY)))
 
     def theirs() -> int:
         return offline(engine, requests, turns)
 
     tokens = ours()
     requests = {i: list(r) for i, r in engine.requests.items()}
-    engine.metrics()
+    engine.reset_metrics()
     a = []
     b = []
     for _ in range(repeats):
@@ -193,22 +196,22 @@ def against_barrier(engine: Measured, chat: Chat, kind: str, repeats: int) -> No
 
     def ours() -> int:
         engine.begin()
-        return sum(sum(t.sampled) for t in rollout.play(starts, Sampling(0.0, LONGEST)))
+        return tokens_sampled(rollout.play(starts, Sampling(0.0, LONGEST)))
 
     def waiting() -> int:
         engine.begin()
         return barrier(engine, chat, spec, starts, Sampling(0.0, LONGEST))
 
     tokens = ours()
-    engine.metrics()
+    engine.reset_metrics()
     a = []
     b = []
     hits = None
     for _ in range(repeats):
+        engine.reset_metrics()
         a.append(timed(ours, tokens))
         hits = engine.metrics().get("rollout/prefix_hits")
         b.append(timed(waiting, tokens))
-        engine.metrics()
     row(f"rollout / turn barrier, 8 turns, {kind} reply lengths", a, b, hits, "1.3")
 
 

@@ -33,7 +33,7 @@ from ragen_lite.runs.interruption import Interrupted, StopSignal
 from ragen_lite.runs.metrics import rollout_metrics
 from ragen_lite.runs.report import result_lines, write_report
 from ragen_lite.runs.session import Session, open_session
-from ragen_lite.runs.summaries import measured
+from ragen_lite.runs.summaries import measured, tokens_sampled
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +99,10 @@ def train_step(trainer: Trainer, step: int) -> dict[str, float]:
 
     write_trajectories(session.run, step, trajectories, credited)
     trainer.display.show_trajectory(step, trajectories)
-    tokens = sum(turn.reply_tokens for t in trajectories for turn in t.turns)
     return {
         **rollout_metrics(trajectories),
         "rollout/kept_groups": kept_share(credited),
-        "rollout/tokens_per_second": tokens / (sampled - began),
+        "rollout/tokens_per_second": tokens_sampled(trajectories) / (sampled - began),
         **engine_metrics,
         **summed_up(metrics),
         **mismatch,

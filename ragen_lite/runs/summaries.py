@@ -75,6 +75,11 @@ def mean_reply_tokens(episodes: Sequence[Episode]) -> float | None:
     return float(np.mean(lengths)) if lengths else None
 
 
+def tokens_sampled(episodes: Sequence[Episode]) -> int:
+    """All tokens of all replies."""
+    return sum(turn.reply_tokens for turn in all_turns(episodes))
+
+
 def format_errors(episodes: Sequence[Episode]) -> float:
     """Share of the turns whose reply could not be read."""
     turns = all_turns(episodes)

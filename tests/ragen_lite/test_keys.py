@@ -25,6 +25,7 @@ TRAIN = (
     "train.mini_batches=2",
     "train.epochs=2",
     "train.lr=1e-2",
+    "train.warmup=0",
     "sample.max_tokens=40",
     "filter=none",
     "eval.every=0",

@@ -96,4 +96,4 @@ def test_the_example_is_one_file_and_one_line() -> None:
         .strip()
         .splitlines()
     )
-    assert offered.splitlines()[0] == 'guess_number = "my_env:GuessNumber"'
+    assert offered[0] == 'guess_number = "my_env:GuessNumber"'

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from ragen_lite.agents.chat import Chat
+from ragen_lite.agents.engines.protocol import EngineSetup
 from ragen_lite.agents.engines.vllm import VLLMEngine
-from ragen_lite.learning.learner import scorer
+from ragen_lite.learning.scoring import scorer
 from ragen_lite.learning.sync import WeightSync
 from ragen_lite.models import scratch
 
@@ -25,8 +26,8 @@ def policy(tokenizer: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def module_engine(tokenizer: Any) -> Iterator[VLLMEngine]:
-    config = scratch.make_model(tokenizer, hidden=64, layers=2, heads=2, seed=1).config
-    engine = VLLMEngine(config, Chat(tokenizer).stop_ids, 1024, slots=32)
+    model = scratch.make_model(tokenizer, hidden=64, layers=2, heads=2, seed=1)
+    engine = VLLMEngine(EngineSetup(model, Chat(tokenizer).stop_ids, 1024, slots=32))
     yield engine
     engine.close()
 

@@ -10,8 +10,13 @@ import pytest
 import torch
 
 from ragen_lite.agents.chat import Chat
-from ragen_lite.agents.engines.protocol import EngineFailure, Request
-from ragen_lite.agents.engines.vllm import EngineUnavailable, VLLMEngine
+from ragen_lite.agents.engines.protocol import (
+    EngineFailure,
+    EngineSetup,
+    EngineUnavailable,
+    Request,
+)
+from ragen_lite.agents.engines.vllm import VLLMEngine
 from ragen_lite.agents.trajectory import Completion, Sampling, Stop
 
 pytestmark = pytest.mark.vllm
@@ -111,7 +116,7 @@ def test_it_draws_nothing_from_the_learners_generator(engine: VLLMEngine) -> Non
 
 def test_later_turns_are_read_from_the_prefix_cache(engine: VLLMEngine) -> None:
     ids = [list(text) for text in prompts(8)]
-    engine.metrics()
+    engine.reset_metrics()
     for _ in range(5):
         for i, text in enumerate(ids):
             engine.submit(Request(i, tuple(text), Sampling(1.0, 20), i))
@@ -121,6 +126,7 @@ def test_later_turns_are_read_from_the_prefix_cache(engine: VLLMEngine) -> None:
         for i, text in enumerate(ids):
             text += [*done[i].token_ids, *range(300, 320)]
     assert engine.metrics()["rollout/prefix_hits"] > 0.9
+    engine.reset_metrics()
     assert engine.metrics() == {}
     for i in range(8):
         engine.release(i)
@@ -171,7 +177,7 @@ def test_what_goes_wrong_within_vllm_is_an_engine_failure(
 )
 def test_options_that_it_does_not_take(policy: Any, name: str, message: str) -> None:
     with pytest.raises(EngineUnavailable, match=f"engine.options.{name} {message}"):
-        VLLMEngine(policy.config, frozenset({2}), 64, options={name: 1})
+        VLLMEngine(EngineSetup(policy, frozenset({2}), 64, options={name: 1}))
 
 
 @pytest.mark.parametrize(
@@ -181,12 +187,12 @@ def test_options_that_it_does_not_take(policy: Any, name: str, message: str) -> 
 )
 def test_values_that_cannot_be(policy: Any, name: str, value: Any) -> None:
     with pytest.raises(EngineUnavailable, match=f"engine.options.{name}={value}: it is"):
-        VLLMEngine(policy.config, frozenset({2}), 64, options={name: value})
+        VLLMEngine(EngineSetup(policy, frozenset({2}), 64, options={name: value}))
 
 
 def test_a_process_takes_one_engine(engine: VLLMEngine, policy: Any) -> None:
     with pytest.raises(EngineUnavailable, match="close it first"):
-        VLLMEngine(policy.config, frozenset({2}), 64)
+        VLLMEngine(EngineSetup(policy, frozenset({2}), 64))
 
 
 def test_sleep_does_nothing_on_a_cpu_and_says_so_once(

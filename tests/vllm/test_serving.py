@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 
 from ragen_lite.agents.environments import EnvSpec
-from ragen_lite.agents.rollout import Start
-from ragen_lite.agents.served import OpenAIRollout
-from ragen_lite.agents.trajectory import Outcome, Sampling
+from ragen_lite.agents.served import ServedPolicy
+from ragen_lite.agents.trajectory import Outcome, Sampling, Start
 from tests.vllm.test_training import command
 
 pytestmark = pytest.mark.vllm
@@ -39,7 +38,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a training run of the embedded model saved."""
     tmp = tmp_path_factory.mktemp("trained")
     result = command("train", "engine=torch", "train.steps=1", "train.groups=2", "train.mini_batches=1", "eval.every=0",
-                     "eval.instances=4", "algo.filter=spread", cwd=tmp)  # fmt: skip
+                     "eval.instances=4", "filter=spread", cwd=tmp)  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
     (folder,) = (tmp / "runs").glob("*/checkpoints/step-1")
     return folder
@@ -88,7 +87,7 @@ def test_a_served_checkpoint_plays_as_it_does_here(
     """Greedy, so that the same model plays the same games: through the server's chat template as through ours."""
     spec = EnvSpec("ragen_lite/Sokoban-v0")
     starts = [Start(1_000_000 + i, "test", i) for i in range(12)]
-    player = OpenAIRollout(spec, f"openai:tiny@{url}", concurrency=8)
+    player = ServedPolicy(spec, f"openai:tiny@{url}", concurrency=8)
     served = player.play(starts, Sampling(0.0, 48))
     assert (
         player.account.requests == sum(len(t.turns) for t in served) and not player.account.failures
@@ -97,16 +96,14 @@ def test_a_served_checkpoint_plays_as_it_does_here(
     record = tmp_path / "here.json"
     code = (
         "import json, sys\n"
-        "from ragen_lite.config.schema import Config, ModelConfig\n"
-        "from ragen_lite.learning import generation as engines\n"
+        "from ragen_lite.config.schema import EngineConfig, ModelConfig\n"
+        "from ragen_lite.learning import generation\n"
         "from ragen_lite.models.loading import load_policy\n"
         "from ragen_lite.agents.environments import EnvSpec\n"
-        "from ragen_lite.agents.rollout import Rollout, Start\n"
-        "from ragen_lite.agents.trajectory import Sampling\n"
-        "config = Config(model=ModelConfig(path=sys.argv[1]))\n"
-        "config.engine.name = 'torch'\n"
-        "policy = load_policy(config)\n"
-        "engine, _ = engines.ready(config, policy)\n"
+        "from ragen_lite.agents.rollout import Rollout\n"
+        "from ragen_lite.agents.trajectory import Sampling, Start\n"
+        "policy = load_policy(ModelConfig(path=sys.argv[1]))\n"
+        "engine, _ = generation.ready(EngineConfig('torch'), policy, 1.0)\n"
         "rollout = Rollout(engine, policy.chat, EnvSpec('ragen_lite/Sokoban-v0'), 0)\n"
         "starts = [Start(1_000_000 + i, 'test', i) for i in range(12)]\n"
         "played = rollout.play(starts, Sampling(0.0, 48))\n"

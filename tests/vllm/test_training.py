@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from ragen_lite.agents.engines.protocol import EngineFailure
+from ragen_lite.agents.engines.protocol import EngineFailure, EngineSetup
 from ragen_lite.agents.engines.torch import TorchEngine
 from ragen_lite.agents.engines.vllm import VLLMEngine
 from ragen_lite.agents.environments import EnvSpec, Handle
-from ragen_lite.agents.rollout import Rollout, Start
-from ragen_lite.agents.trajectory import Sampling, Stop
-from ragen_lite.config.schema import Config, EngineConfig
-from ragen_lite.learning import generation as engines
+from ragen_lite.agents.rollout import Rollout
+from ragen_lite.agents.trajectory import Sampling, Start, Stop
+from ragen_lite.config.schema import EngineConfig, ModelConfig
+from ragen_lite.learning import generation
 from ragen_lite.models.loading import Policy, load_policy
 from tests.vllm.test_engine import generate, prompts
 
@@ -37,7 +37,7 @@ SMALL = (
         "eval.every=0",
         "eval.instances=8",
     ),
-    *("algo.filter=spread", "train.mini_batches=2", "run.save_every=2"),
+    *("filter=spread", "train.mini_batches=2", "run.save_every=2"),
 )
 
 
@@ -98,7 +98,7 @@ def test_a_run_goes_on_with_vllm_where_it_stopped_byte_for_byte(
 def test_importance_weights_are_one_where_the_log_probs_are_equal(
     level: str, four_steps: Path, tmp_path: Path
 ) -> None:
-    result = command("train", *SMALL, "train.steps=1", f"algo.correction={level}", cwd=tmp_path)
+    result = command("train", *SMALL, "train.steps=1", f"correction={level}", cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     (folder,) = (tmp_path / "runs").iterdir()
     with_it, without = rows(folder)[1], rows(four_steps)[1]
@@ -115,7 +115,7 @@ def test_tensor_parallel_size_passes_through(tmp_path: Path) -> None:
     (model,) = (tmp_path / "runs").glob("*/checkpoints/step-1")
     result = command("train", *SMALL, f"model={model}", "engine.options.tensor_parallel_size=2", "train.steps=2",
                      "train.groups=2", "train.mini_batches=1", "sample.max_tokens=12", "train.lr=1e-3",
-                     "algo.filter=none", cwd=tmp_path)  # fmt: skip
+                     "filter=none", cwd=tmp_path)  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
     (folder,) = (tmp_path / "runs").glob("*-sokoban-run")
     assert [row["train/probe_gap"] < 1e-5 for row in rows(folder)[1:]] == [True, True]
@@ -137,22 +137,22 @@ def test_options_and_dtypes_that_cannot_be(tmp_path: Path) -> None:
 
 @pytest.fixture
 def tiny() -> Policy:
-    return load_policy(Config())
+    return load_policy(ModelConfig())
 
 
 @pytest.fixture
-def vllm_config() -> Config:
-    return Config(engine=EngineConfig(name="vllm", slots=16))
+def vllm_config() -> EngineConfig:
+    return EngineConfig(name="vllm", slots=16)
 
 
 def test_greedy_replies_end_as_the_torch_engines(tiny: Policy) -> None:
     """On the embedded model, whose replies end by themselves; and cut at their length."""
     first = tiny.chat.start("You solve Sokoban.", "Turn 1:\nState:\n# # # # # #\n# _ _ O _ #")
     texts = [(*first, *text[:k]) for k, text in enumerate(prompts(6))]
-    there = VLLMEngine(tiny.model.config, tiny.chat.stop_ids, 1024, slots=8)
+    there = VLLMEngine(EngineSetup(tiny.model, tiny.chat.stop_ids, 1024, slots=8))
     try:
         there.load_weights(tiny.model.named_parameters(), 0)
-        here = TorchEngine(tiny.model, tiny.chat.stop_ids, 1024)
+        here = TorchEngine(EngineSetup(tiny.model, tiny.chat.stop_ids, 1024))
         for length in (2, 48):
             a = generate(there, texts, Sampling(0.0, length))
             b = generate(here, texts, Sampling(0.0, length))
@@ -172,14 +172,13 @@ def test_greedy_replies_end_as_the_torch_engines(tiny: Policy) -> None:
 def resets(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """The seeds that environments were reset with."""
     seen: list[int] = []
-    real = Handle.send
+    real = Handle.reset
 
-    def send(self: Handle, method: str, **kwargs: Any) -> None:
-        if method == "reset":
-            seen.append(kwargs["seed"])
-        real(self, method, **kwargs)
+    def reset(self: Handle, seed: int, options: dict[str, Any]) -> None:
+        seen.append(seed)
+        real(self, seed, options)
 
-    monkeypatch.setattr(Handle, "send", send)
+    monkeypatch.setattr(Handle, "reset", reset)
     yield seen
 
 
@@ -201,10 +200,10 @@ def failing(monkeypatch: pytest.MonkeyPatch, at: set[int]) -> list[int]:
 
 
 def test_an_engine_that_fails_is_built_again_and_nothing_finished_is_lost(
-    tiny: Policy, vllm_config: Config, monkeypatch: pytest.MonkeyPatch, resets: list[int]
+    tiny: Policy, vllm_config: EngineConfig, monkeypatch: pytest.MonkeyPatch, resets: list[int]
 ) -> None:
     notes: list[str] = []
-    engine, _ = engines.ready(vllm_config, tiny, note=notes.append)
+    engine, _ = generation.ready(vllm_config, tiny, 1.0, note=notes.append)
     rollout = Rollout(engine, tiny.chat, EnvSpec("ragen_lite/Sokoban-v0"), 0)
     starts = [Start(seed) for seed in range(24)]
     at: set[int] = set()
@@ -230,12 +229,15 @@ def test_an_engine_that_fails_is_built_again_and_nothing_finished_is_lost(
         torch.no_grad()
     ):  # the log-probs are those of the learner's weights, before the failure and after
         for t in played:
-            logits = tiny.model(torch.tensor([t.token_ids])).logits[0]
+            (context,) = t.contexts
+            logits = tiny.model(torch.tensor([context.token_ids])).logits[0]
             expected = torch.log_softmax(logits, -1)[:-1].gather(
-                -1, torch.tensor(t.token_ids)[1:, None]
+                -1, torch.tensor(context.token_ids)[1:, None]
             )[:, 0]
-            sampled = torch.tensor(t.sampled)[1:]
-            assert (expected[sampled] - torch.tensor(t.logprobs)[1:][sampled]).abs().max() < 1e-4
+            sampled = torch.tensor(context.loss_mask)[1:]
+            assert (
+                expected[sampled] - torch.tensor(context.behaviour_logprobs)[1:][sampled]
+            ).abs().max() < 1e-4
     at.add(len(calls))
     with pytest.raises(EngineFailure, match="failed a second time"):
         rollout.play(starts, Sampling(1.0, 48))
