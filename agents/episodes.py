@@ -25,7 +25,7 @@ def play_episode(
     turns: list[Exchange] = []
     system = ""
 
-    def finished(outcome: Outcome, error: str | None = None) -> Episode:
+    def finish(outcome: Outcome, error: str | None = None) -> Episode:
         return Episode(
             env_id=env_id,
             seed=start.seed,
@@ -47,9 +47,9 @@ def play_episode(
             answer = env.take()
             turns.append(Exchange(**exchange_fields(observation, answer, 0)))
             if answer.over or (until_deadlock and answer.deadlock):
-                return finished(outcome_of(answer))
+                return finish(outcome_of(answer))
     except EnvFailure as failure:
-        return finished(Outcome.ERROR, str(failure))
+        return finish(Outcome.ERROR, str(failure))
 
 
 def error_summary(episodes: Sequence[Episode]) -> str:

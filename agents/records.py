@@ -49,7 +49,7 @@ def _turn(turn: Turn) -> dict[str, Any]:
     return {**text, **spans, "info": dict(turn.info)}
 
 
-def upgraded(record: dict[str, Any]) -> dict[str, Any]:
+def upgrade_record(record: dict[str, Any]) -> dict[str, Any]:
     """A record in today's form; one of version 0.1 had its one context's arrays on top.
 
     Old names: ``reward`` (returns), ``sampled`` (loss_mask), ``logprobs`` (behaviour_logprobs), and

@@ -57,7 +57,7 @@ class _Playing:
         self.loss_mask += [False] * len(token_ids)
         self.behaviour_logprobs += [0.0] * len(token_ids)
 
-    def sampled(self, completion: Completion) -> None:
+    def append_reply(self, completion: Completion) -> None:
         """Append the tokens of a reply."""
         self.token_ids += completion.token_ids
         self.loss_mask += [True] * len(completion.token_ids)
@@ -71,7 +71,7 @@ class _Playing:
         del self.loss_mask[end:]
         del self.behaviour_logprobs[end:]
 
-    def finished(self, env_id: str, outcome: Outcome, error: str | None = None) -> Trajectory:
+    def finish(self, env_id: str, outcome: Outcome, error: str | None = None) -> Trajectory:
         """The record of it."""
         context = Context(
             tuple(self.token_ids), tuple(self.loss_mask), tuple(self.behaviour_logprobs)
@@ -131,7 +131,7 @@ class Rollout:
                 answered = [i for i in asked if playing[i].env.ready()]
                 if not answered and len(asked) == len(playing) - len(done):
                     time.sleep(WAIT)
-                asked = without(asked, answered)
+                asked = remove(asked, answered)
                 for i in answered:
                     trajectory = self._advance(i, playing[i], sampling)
                     if trajectory is not None:
@@ -139,7 +139,7 @@ class Rollout:
                         self.engine.release(i)
                         self._free.append(playing[i].env)
                 for i, completion in self.engine.step():
-                    playing[i].sampled(completion)
+                    playing[i].append_reply(completion)
                     playing[i].env.step(self.chat.text(completion.token_ids))
                     tokens += len(completion.token_ids)
                     asked.append(i)
@@ -172,7 +172,7 @@ class Rollout:
         except EnvFailure as failure:
             # A reply without an answer has no reward, so it makes no turn.
             playing.cut_back()
-            return playing.finished(self.spec.id, Outcome.ERROR, str(failure))
+            return playing.finish(self.spec.id, Outcome.ERROR, str(failure))
         playing.system = answer.system
         if playing.completion is None:
             new = self.chat.start(answer.system, answer.observation)
@@ -183,10 +183,10 @@ class Rollout:
             playing.turns.append(Turn(start=stop - len(reply), stop=stop, **exchange))
             playing.completion = None
             if answer.over:
-                return playing.finished(self.spec.id, outcome_of(answer))
+                return playing.finish(self.spec.id, outcome_of(answer))
             new = self.chat.follow(reply[-1], answer.observation)
         if not self._has_room(playing, len(new), sampling):
-            return playing.finished(self.spec.id, Outcome.OUT_OF_TOKENS)
+            return playing.finish(self.spec.id, Outcome.OUT_OF_TOKENS)
         playing.feed(new)
         playing.observation = answer.observation
         self._submit(i, playing, sampling)
@@ -218,7 +218,7 @@ class Rollout:
         self._free = []
 
 
-def without(numbers: list[int], gone: list[int]) -> list[int]:
+def remove(numbers: list[int], gone: list[int]) -> list[int]:
     """The numbers, in their order, less those that are gone."""
     left = set(gone)
     return [i for i in numbers if i not in left]

@@ -173,7 +173,7 @@ class ServedPolicy:
         turns: list[Exchange] = []
         system = ""
 
-        def finished(outcome: Outcome, error: str | None = None) -> Episode:
+        def finish(outcome: Outcome, error: str | None = None) -> Episode:
             return Episode(
                 env_id=self.spec.id,
                 seed=start.seed,
@@ -199,13 +199,13 @@ class ServedPolicy:
                 answer = env.take()
                 turns.append(Exchange(**exchange_fields(observation, answer, tokens)))
                 if answer.over:
-                    return finished(outcome_of(answer))
+                    return finish(outcome_of(answer))
         except EnvFailure as failure:
-            return finished(Outcome.ERROR, str(failure))
+            return finish(Outcome.ERROR, str(failure))
         except _RequestFailed as failure:
             if str(failure) == "the context is full" and turns:
-                return finished(Outcome.OUT_OF_TOKENS)
-            return finished(Outcome.ERROR, f"{SERVER}{failure}")
+                return finish(Outcome.OUT_OF_TOKENS)
+            return finish(Outcome.ERROR, f"{SERVER}{failure}")
         finally:
             env.close()
 

@@ -223,8 +223,9 @@ def main() -> None:
     tokenizer = scratch.load_tokenizer()
     chat = Chat(tokenizer)
     model = scratch.make_model(tokenizer, hidden=96, layers=4, heads=3, context=4096).eval()
+    options_of_vllm = {"gpu_memory_utilization": 0.2}
     engine = Measured(
-        model.config, chat.stop_ids, 4096, TRAJECTORIES, options={"gpu_memory_utilization": 0.2}
+        EngineSetup(model, chat.stop_ids, 4096, TRAJECTORIES, options=options_of_vllm)
     )
     engine.load_weights(model.named_parameters(), 0)
     print("| | ours | other | ratio | prefix hits | wanted |\n|---|---|---|---|---|---|")

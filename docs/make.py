@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 import ragen_lite  # noqa: E402
 from benchmarks.style import FOLDERS, sources, tree_of  # noqa: E402
 from ragen_lite.config.groups import DEFAULTS, TABLES, entry_of  # noqa: E402
-from ragen_lite.config.keys import flat, options  # noqa: E402
+from ragen_lite.config.keys import flatten, options  # noqa: E402
 from ragen_lite.config.old_keys import NEW_KEYS, NEW_NAMES  # noqa: E402
 from ragen_lite.envs.names import resolve  # noqa: E402
 from ragen_lite.envs.registry import short_name  # noqa: E402
@@ -93,7 +93,7 @@ def presets() -> list[str]:
         config: Any = OmegaConf.to_container(OmegaConf.load(path))
         pairs = [pair for entry in config.pop("defaults") for pair in entry.items()]
         words = [f"{group.removeprefix('override /')}={name}" for group, name in pairs]
-        words += [f"{key}={str(value).lower()}" for key, value in flat(config).items()]
+        words += [f"{key}={str(value).lower()}" for key, value in flatten(config).items()]
         lines.append(f"| `algo={path.stem}` | {doc} | `{' '.join(words)}` |")
     return lines
 
@@ -123,7 +123,7 @@ PARTS = {
 }
 
 
-def made(text: str) -> str:
+def render(text: str) -> str:
     """A document with its parts made anew."""
 
     def part(match: re.Match[str]) -> str:
@@ -143,7 +143,7 @@ def main() -> None:
     for name in DOCUMENTS:
         path = ROOT / name
         before = path.read_text(encoding="utf-8")
-        after = made(before)
+        after = render(before)
         if before != after:
             stale.append(name)
             if not check:

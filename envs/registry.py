@@ -45,7 +45,7 @@ def short_name(env_id: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[a-z])(?=[0-9])", "_", name).lower()
 
 
-def ours() -> dict[str, str]:
+def own_tasks() -> dict[str, str]:
     """Short names and ids of the tasks of this package."""
     return {
         short_name(env_id): env_id
@@ -54,7 +54,7 @@ def ours() -> dict[str, str]:
     }
 
 
-def installed() -> dict[str, EntryPoint]:
+def installed_tasks() -> dict[str, EntryPoint]:
     """Short names and entry points of installed packages' environments."""
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
@@ -99,9 +99,9 @@ def find(name: str, others: Iterable[str] = ()) -> str:
     """
     if "/" in name or ":" in name or name in gym.registry:
         return name
-    if name in (known := ours()):
+    if name in (known := own_tasks()):
         return known[name]
-    offered = installed()
+    offered = installed_tasks()
     if name in offered:
         entry = offered[name]
         importlib.import_module(entry.module)

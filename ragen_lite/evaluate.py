@@ -18,10 +18,10 @@ from ragen_lite.config.command_line import command
 from ragen_lite.config.schema import Config, ConfigError
 from ragen_lite.learning import generation
 from ragen_lite.models.loading import load_policy
-from ragen_lite.runs.evaluation import Evaluator, baselines, check_splits, make_spec, scripted
+from ragen_lite.runs.evaluation import Evaluator, baselines, check_splits, make_spec, play_scripted
 from ragen_lite.runs.servers import served_policy
 from ragen_lite.runs.summaries import by_task, summarise
-from ragen_lite.runs.tables import paired, table, task_table
+from ragen_lite.runs.tables import compare_pairs, table, task_table
 from ragen_lite.runs.terminal import safe
 
 SCRIPTED = ("random", "solver")
@@ -44,7 +44,7 @@ def evaluate(config: Config) -> None:
         played |= {f"{name} {kind}": episodes for kind, episodes in found.items()}
     names = list(played)
     for name in baselines(spec):
-        played[name] = scripted(spec, name, config.eval.split, config.eval.instances)
+        played[name] = play_scripted(spec, name, config.eval.split, config.eval.instances)
     show(console, config, spec, names, played)
 
 
@@ -81,7 +81,7 @@ def measure_server(config: Config, spec: EnvSpec, path: str, note: Note) -> Play
     policy.budget = whole and whole // 2
     sampling = Sampling(config.sample.temperature, config.sample.max_tokens)
     split = config.eval.split
-    with watched(config.eval.instances) as on_progress:
+    with watch_progress(config.eval.instances) as on_progress:
         evaluator = Evaluator(policy, sampling, on_progress)
         try:
             sampled = evaluator.play(split, config.eval.instances, sampling.temperature)
@@ -101,9 +101,9 @@ def measure_model(config: Config, spec: EnvSpec, path: str, note: Note) -> Playe
     model = replace(config.model, path=path)
     policy = load_policy(model, config.seed, config.engine.max_model_len)
     sampling = Sampling(config.sample.temperature, config.sample.max_tokens)
-    engine, _ = generation.ready(choice.config, policy, sampling.temperature, note=note)
+    engine, _ = generation.start_engine(choice.config, policy, sampling.temperature, note=note)
     rollout = Rollout(engine, policy.chat, spec, config.seed)
-    with watched(config.eval.instances) as on_progress:
+    with watch_progress(config.eval.instances) as on_progress:
         evaluator = Evaluator(rollout, sampling, on_progress)
         played = evaluator.both(config.eval.split, config.eval.instances)
     rollout.close()
@@ -128,7 +128,7 @@ class _TwoPasses:
 
 
 @contextlib.contextmanager
-def watched(instances: int) -> Iterator[Callable[[int, int], None]]:
+def watch_progress(instances: int) -> Iterator[Callable[[int, int], None]]:
     """A progress bar over an evaluation's two passes, sampled and greedy, on a terminal."""
     passes = _TwoPasses(instances)
     with Progress(transient=True) as progress:
@@ -181,7 +181,7 @@ def compare(console: Console, first: str, other: str, played: Played) -> None:
     pairs = zip(played[first], played[other], strict=True)
     both = [(x, y) for x, y in pairs if was_answered(x) and was_answered(y)]
     if both:
-        sentence = paired(first, [x for x, _ in both], other, [y for _, y in both])
+        sentence = compare_pairs(first, [x for x, _ in both], other, [y for _, y in both])
         console.print(sentence, markup=False)
 
 

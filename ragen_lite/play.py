@@ -63,7 +63,7 @@ def watch(config: Config, spec: EnvSpec, start: Start, console: Console) -> Epis
     if choice.note:
         console.print(choice.note, style="dim", markup=False)
     policy = load_policy(config.model, config.seed, engine.max_model_len)
-    generator, _ = generation.ready(choice.config, policy, sampling.temperature)
+    generator, _ = generation.start_engine(choice.config, policy, sampling.temperature)
     rollout = Rollout(generator, policy.chat, spec, config.seed)
     (trajectory,) = rollout.play([start], sampling)
     return trajectory

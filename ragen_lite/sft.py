@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,11 @@ from ragen_lite.config.command_line import command
 from ragen_lite.config.schema import Config, ConfigError, TrainConfig
 from ragen_lite.learning import generation
 from ragen_lite.models.loading import load_policy
+from ragen_lite.opening import open_run, settings_of
 from ragen_lite.runs.demonstrations import Source, make_source
 from ragen_lite.runs.display import Display
 from ragen_lite.runs.evaluation import make_spec
-from ragen_lite.runs.folder import Run, run_slug
+from ragen_lite.runs.folder import run_slug
 from ragen_lite.runs.interruption import Interrupted, StopSignal
 from ragen_lite.runs.report import write_report
 from ragen_lite.runs.session import Session, open_session
@@ -53,7 +54,7 @@ class Tutor:
 
 def sft(config: Config) -> None:
     """Fit a policy to demonstrations. Raises ConfigError for input that cannot work."""
-    with opened(config) as tutor:
+    with open_tutor(config) as tutor:
         tutor.session.rollout.engine.sleep()
         for step in range(tutor.session.run.start + 1, tutor.sizes.steps + 1):
             metrics = learn_step(tutor, step)
@@ -64,19 +65,16 @@ def sft(config: Config) -> None:
 
 
 @contextlib.contextmanager
-def opened(config: Config) -> Iterator[Tutor]:
+def open_tutor(config: Config) -> Iterator[Tutor]:
     """A tutor for a configuration; however it ends, it says where the last checkpoint is."""
     engine = generation.resolve(config.engine, config.model.dtype)
     config = replace(config, engine=engine.config)
     spec = make_spec(config.env)
     policy = load_policy(config.model, config.seed, config.engine.max_model_len)
-    slug = run_slug(spec.id, "sft", config.run.name)
-    settings = asdict(config)
-    run = Run.open(config.run, slug, settings)
-    wandb = settings if config.run.wandb else None
-    with run.begun(), Display(run, config.train, wandb) as display:
+    run, wandb = open_run(config, run_slug(spec.id, "sft", config.run.name))
+    with run.beginning(), Display(run, config.train, wandb) as display:
         display.notes([engine.note, *run.notes])
-        session = open_session(config, policy, spec, run, display.note)
+        session = open_session(policy, spec, run, settings_of(config), display.note)
         # Cross-entropy is at temperature 1; sample.temperature is for the evaluations.
         session.learner.temperature = 1.0
         source = make_source(config.demos, spec, policy.chat, config.seed)

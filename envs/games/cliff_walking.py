@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ragen_lite.envs.games.described import Described, squares
-from ragen_lite.envs.games.game import given_or
+from ragen_lite.envs.games.game import or_default
 
 
 class CliffWalking(Described):
@@ -32,9 +32,9 @@ class CliffWalking(Described):
         super().__init__(
             "CliffWalking-v1",
             {"is_slippery": slippery},
-            given_or(max_turns, turns),
-            given_or(max_actions_per_turn, each),
-            given_or(max_actions, total),
+            or_default(max_turns, turns),
+            or_default(max_actions_per_turn, each),
+            or_default(max_actions, total),
             render_mode,
         )
         self.turn_penalty = 1.1 * self.max_actions_per_turn

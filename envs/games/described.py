@@ -104,7 +104,7 @@ class Described(Game):
 
     def step(self, action: int) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """One action; see the class for rewards and info."""
-        action = self.valid(action)
+        action = self.check_action(action)
         lost = self._given_away(action)
         self.inner.np_random = self.np_random  # chance is the task's, and so the member's
         self.state, native, terminated, _, _ = self.inner.step(action)

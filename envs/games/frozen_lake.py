@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 
 from ragen_lite.envs.games.described import Described, squares
-from ragen_lite.envs.games.game import given_or
+from ragen_lite.envs.games.game import or_default
 from ragen_lite.envs.spaces import text_space
 from ragen_lite.envs.splits import requested_split
 
@@ -50,8 +50,8 @@ class FrozenLake(Described):
                 f"size={size}, frozen={frozen}, success_rate={success_rate}: a lake has 2 to 32"
                 " rows, and its two chances lie above 0 and up to 1"
             )
-        actions = given_or(max_actions, 5 * size if slippery else 3 * size - 2)
-        each = given_or(max_actions_per_turn, 1 if slippery else size)
+        actions = or_default(max_actions, 5 * size if slippery else 3 * size - 2)
+        each = or_default(max_actions_per_turn, 1 if slippery else size)
         if not 1 <= min_cost <= min(actions, size * size - 1):
             raise ValueError(
                 f"min_cost={min_cost}: no {size}x{size} lake of at most {actions} actions needs"
@@ -64,7 +64,7 @@ class FrozenLake(Described):
         self.min_cost = min_cost
         self.stochastic = slippery
         turns = actions if slippery else math.ceil(1.5 * actions / max(1, each))
-        self.budget(given_or(max_turns, turns), each, actions)
+        self.budget(or_default(max_turns, turns), each, actions)
         self.render_mode = render_mode
         self.action_space = gym.spaces.Discrete(4)
         self.observation_space = text_space(2 * size * size + 40)

@@ -12,7 +12,7 @@ from ragen_lite.envs.base import TextTask
 Step = tuple[str, float, bool, bool, dict[str, Any]]
 
 
-def given_or(given: int | None, default: int) -> int:
+def or_default(given: int | None, default: int) -> int:
     """An option that was given, 0 included, or its default."""
     return default if given is None else given
 
@@ -117,7 +117,7 @@ class Game(TextTask[int]):
             "deadlock": None if self._cost is None else math.isinf(self._cost),
         }
 
-    def valid(self, action: int) -> int:
+    def check_action(self, action: int) -> int:
         """The action as a plain int.
 
         Raises:

@@ -129,7 +129,7 @@ class Game2048(Game):
 
     def step(self, action: int) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Slide; see the class for rewards. ``info["largest"]`` is the largest tile."""
-        after, merged = slid(self.board, self.valid(action), self.size)
+        after, merged = slid(self.board, self.check_action(action), self.size)
         if after != self.board:
             self.board = self._with_new_tile(after)
         largest = max(self.board)

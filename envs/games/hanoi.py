@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ragen_lite.envs.games.game import Game, given_or
+from ragen_lite.envs.games.game import Game, or_default
 from ragen_lite.envs.spaces import text_space
 from ragen_lite.envs.splits import requested_split
 
@@ -81,7 +81,7 @@ class Hanoi(Game):
         self.min_cost = min_cost
         self.render_mode = render_mode
         enough = math.ceil(1.25 * (2**max_disks - 1) / max(1, max_actions_per_turn))
-        self.budget(given_or(max_turns, enough), max_actions_per_turn, max_actions)
+        self.budget(or_default(max_turns, enough), max_actions_per_turn, max_actions)
         if self.max_actions < 2**max_disks - 1:
             raise ValueError(
                 f"{max_disks} disks can need {2**max_disks - 1} moves, more than"
@@ -115,7 +115,7 @@ class Hanoi(Game):
 
     def step(self, action: int) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """One move; see Game for rewards and info."""
-        self.pegs = move(self.pegs, self.valid(action))
+        self.pegs = move(self.pegs, self.check_action(action))
         return self.end_step(all(peg == 2 for peg in self.pegs))
 
     def cost_to_go(self) -> float:

@@ -260,7 +260,7 @@ class Minesweeper(Game):
 
     def step(self, action: int) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Open a square; see the class for rewards."""
-        square = self.valid(action)
+        square = self.check_action(action)
         risk = self._risks(self.view).get(square, 0.0)
         hidden = self.view.count(HIDDEN)
         if square in self.laid:

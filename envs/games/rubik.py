@@ -177,7 +177,7 @@ class Rubik(Game):
 
     def step(self, action: int) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """A quarter turn; see Game for rewards and info."""
-        self.state = turn(self.state, self.valid(action))
+        self.state = turn(self.state, self.check_action(action))
         return self.end_step(self.state == SOLVED)
 
     def cost_to_go(self) -> float:

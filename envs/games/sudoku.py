@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ragen_lite.envs.games.game import Game, given_or
+from ragen_lite.envs.games.game import Game, or_default
 from ragen_lite.envs.spaces import text_space
 from ragen_lite.envs.splits import requested_split
 
@@ -111,15 +111,15 @@ class Sudoku(Game):
             raise ValueError(f"size={size}: a board has 4 or 9 rows")
         self.size = size
         self.render_mode = render_mode
-        self.min_empty = given_or(min_empty, {4: 4, 9: 20}[size])
-        self.max_empty = given_or(max_empty, max(self.min_empty, {4: 8, 9: 30}[size]))
+        self.min_empty = or_default(min_empty, {4: 4, 9: 20}[size])
+        self.max_empty = or_default(max_empty, max(self.min_empty, {4: 8, 9: 30}[size]))
         if not 1 <= self.min_empty <= self.max_empty <= {4: 12, 9: 56}[size]:
             raise ValueError(
                 f"{self.min_empty} to {self.max_empty} empty cells: a {size}x{size} board takes 1"
                 f" to { {4: 12, 9: 56}[size] }"
             )
-        each = given_or(max_actions_per_turn, size)
-        turns = given_or(max_turns, -(-3 * self.max_empty // (2 * max(1, each))))
+        each = or_default(max_actions_per_turn, size)
+        turns = or_default(max_turns, -(-3 * self.max_empty // (2 * max(1, each))))
         self.budget(turns, each, max_actions)
         if self.max_actions < self.max_empty:
             raise ValueError(
@@ -197,7 +197,7 @@ class Sudoku(Game):
 
     def step(self, action: int) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Fill a cell; see the class for rewards and Game for info."""
-        cell, digit = divmod(self.valid(action), self.size)
+        cell, digit = divmod(self.check_action(action), self.size)
         gained = 0.0
         if not self.puzzle[cell]:
             right = self.solution[cell]

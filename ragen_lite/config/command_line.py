@@ -9,7 +9,7 @@ from ragen_lite.agents.errors import UserError
 from ragen_lite.config.checks import check
 from ragen_lite.config.groups import TABLES, entry_of, store
 from ragen_lite.config.keys import Key, keys, options
-from ragen_lite.config.overrides import CONFIGS, choices, groups, refuse_unused, rewritten
+from ragen_lite.config.overrides import CONFIGS, choices, groups, refuse_unused, rewrite_all
 from ragen_lite.config.schema import Config, ConfigError
 
 
@@ -54,7 +54,7 @@ def compose(arguments: list[str]) -> Config:
 
     store()
     GlobalHydra.instance().clear()
-    overrides = rewritten(arguments)
+    overrides = rewrite_all(arguments)
     try:
         with initialize_config_dir(str(CONFIGS.resolve()), version_base=None):
             config = OmegaConf.to_object(hydra_compose("config", overrides))
@@ -78,7 +78,7 @@ def command(name: str, purpose: str, run: Callable[[Config], None]) -> None:
         print(help_text(name, purpose))
         return
     try:
-        overrides = rewritten(arguments)
+        overrides = rewrite_all(arguments)
         refuse_unused(name, overrides)
         if any(argument.startswith("-") for argument in arguments):  # --cfg, --multirun, ...
             _hydra(overrides, run)

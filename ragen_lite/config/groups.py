@@ -25,7 +25,7 @@ from ragen_lite.algorithms.tables import (
 )
 from ragen_lite.config.schema import Config, ConfigError
 from ragen_lite.envs.names import resolve
-from ragen_lite.envs.registry import ours
+from ragen_lite.envs.registry import own_tasks
 
 TABLES: dict[str, dict[str, str]] = {
     "credit": ADVANTAGES,
@@ -80,11 +80,11 @@ def store() -> None:
             hydra.store(group=group, name=name, node=node(group, name))
     for name in ("auto", *ENGINES):
         hydra.store(group="engine", name=name, node={"name": name})
-    for name, env_id in ours().items():
+    for name, env_id in own_tasks().items():
         hydra.store(group="env", name=name, node={"id": env_id})
 
 
-def chosen(config: Config, group: str) -> Any:
+def entry_from(config: Config, group: str) -> Any:
     """The entry that a configuration has chosen in a group of TABLES, frozen and checked.
 
     Raises ConfigError for an option that cannot work.
@@ -99,4 +99,4 @@ def chosen(config: Config, group: str) -> Any:
 
 def algorithm_of(config: Config) -> Algorithm:
     """The algorithm that a configuration describes. Raises ConfigError."""
-    return Algorithm(**{group: chosen(config, group) for group in TABLES})
+    return Algorithm(**{group: entry_from(config, group) for group in TABLES})

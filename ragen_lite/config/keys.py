@@ -67,10 +67,10 @@ def all_options(group: str) -> set[str]:
 
 def values(config: Config) -> dict[str, Any]:
     """The values of a configuration by key; a group's choice stands under the group's own name."""
-    return flat(asdict(config))
+    return flatten(asdict(config))
 
 
-def flat(nested: dict[str, Any]) -> dict[str, Any]:
+def flatten(nested: dict[str, Any]) -> dict[str, Any]:
     """A nested configuration, such as a run's config.yaml, as values by key."""
     found: dict[str, Any] = {}
     for name, value in nested.items():

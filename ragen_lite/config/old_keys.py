@@ -25,10 +25,10 @@ NEW_NAMES = {
 }
 
 
-def renewed(key: str, value: str) -> str | None:
+def renew(key: str, value: str) -> str | None:
     """How an old ``key=value`` is written now; None where it is no old one.
 
-    >>> renewed("algo.credit", "turn"), renewed("algo", "turn"), renewed("algo", "grpo")
+    >>> renew("algo.credit", "turn"), renew("algo", "turn"), renew("algo", "grpo")
     ('credit=turn_return', 'algo=turn_return', None)
     """
     new = NEW_KEYS.get(key, key)
@@ -36,7 +36,7 @@ def renewed(key: str, value: str) -> str | None:
     return None if (new, name) == (key, value) else f"{new}={name}"
 
 
-def upgraded(values: dict[str, Any]) -> dict[str, Any]:
+def upgrade_values(values: dict[str, Any]) -> dict[str, Any]:
     """A run's values by key, those of version 0.1 under their new keys.
 
     Where an old value did nothing (a clip ratio beside a loss without clipping) it is left out.

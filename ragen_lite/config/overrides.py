@@ -13,9 +13,9 @@ from pathlib import Path
 from ragen_lite.agents.engines.table import ENGINES
 from ragen_lite.config.groups import DEFAULTS, TABLES
 from ragen_lite.config.keys import all_options, keys, options
-from ragen_lite.config.old_keys import renewed
+from ragen_lite.config.old_keys import renew
 from ragen_lite.config.schema import ConfigError
-from ragen_lite.envs.registry import UnknownEnv, find, installed, options_of, ours
+from ragen_lite.envs.registry import UnknownEnv, find, installed_tasks, options_of, own_tasks
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TASK_CREDIT = "task_credit"  # what a task prefers; no group of the command line
@@ -47,7 +47,7 @@ def choices(group: str) -> list[str]:
         return list(TABLES[group])
     if group == "engine":
         return ["auto", *ENGINES]
-    tasks = {*ours(), *installed()} if group == "env" else set()
+    tasks = {*own_tasks(), *installed_tasks()} if group == "env" else set()
     return sorted({*files_of(group), *tasks})
 
 
@@ -74,7 +74,7 @@ def value_of(arguments: list[str], key: str) -> str | None:
 # ---- rewriting ----
 
 
-def rewritten(arguments: list[str]) -> list[str]:
+def rewrite_all(arguments: list[str]) -> list[str]:
     """The arguments as Hydra takes them. Raises ConfigError."""
     result: list[str] = []
     for argument in arguments:
@@ -91,7 +91,7 @@ def rewrite(argument: str, arguments: list[str]) -> list[str]:
     if pair is None:
         return [argument]
     key, value = pair
-    if new := renewed(key, value):
+    if new := renew(key, value):
         raise ConfigError(f"{key}={value} is of an older version: write {new}")
     if key in groups():
         return _choice(key, value, argument)
@@ -130,7 +130,7 @@ def _check_key(key: str, arguments: list[str]) -> None:
 
 
 def _check_option(group: str, key: str, arguments: list[str]) -> None:
-    names = _chosen(group, arguments)
+    names = _choices_of(group, arguments)
     own = {item.name for name in names for item in options(group, name)}
     if key in own:
         return
@@ -145,7 +145,7 @@ def _check_option(group: str, key: str, arguments: list[str]) -> None:
     raise ConfigError(f"unknown key {key!r}: {chosen} has {has}{hint}")
 
 
-def _chosen(group: str, arguments: list[str]) -> list[str]:
+def _choices_of(group: str, arguments: list[str]) -> list[str]:
     """The choices of a group of TABLES that the arguments name, by itself or by ``algo``."""
     if named := value_of(arguments, group):
         return named.split(",")
@@ -173,7 +173,7 @@ def environment(value: str) -> list[str]:
     names = []
     for choice in value.split(","):
         name = re.sub(r"\W+", "_", choice)
-        if choice not in (*files_of("env"), *ours()):
+        if choice not in (*files_of("env"), *own_tasks()):
             try:
                 env_id = find(choice, choices("env"))
             except UnknownEnv as error:

@@ -11,7 +11,7 @@ from ragen_lite.algorithms.corrections import Array, Correction
 from ragen_lite.learning.samples import Sample
 
 
-def corrected(
+def apply_correction(
     samples: Sequence[Sample], scores: Sequence[Array], correction: Correction
 ) -> tuple[list[Sample], dict[str, float]]:
     """Samples whose ratio starts from the learner's own log-probs, and the difference's metrics.

@@ -10,7 +10,13 @@ import torch
 from ragen_lite.agents.engines.protocol import Engine, EngineSetup, EngineUnavailable, silent
 from ragen_lite.agents.engines.restarting import Restarting
 from ragen_lite.agents.engines.table import engine_class
-from ragen_lite.agents.engines.vllm_setup import INSTALL, OLDEST, TOO_NEW, installed, supported
+from ragen_lite.agents.engines.vllm_setup import (
+    INSTALL,
+    OLDEST,
+    TOO_NEW,
+    installed_version,
+    is_supported,
+)
 from ragen_lite.config.schema import ConfigError, EngineConfig
 from ragen_lite.learning.scoring import casting, scorer
 from ragen_lite.learning.sync import WeightSync
@@ -33,7 +39,7 @@ def choose(gpu: bool, vllm: str | None, dtype: str = "auto") -> tuple[str, str]:
         return "torch", "there is no GPU"
     if vllm is None:
         return "torch", f"vLLM is not installed ({INSTALL})"
-    if not supported(vllm):
+    if not is_supported(vllm):
         versions = f"{OLDEST} up to {TOO_NEW}"
         return "torch", f"vLLM {vllm} is not one of the versions this was written for ({versions})"
     if dtype == "float64":
@@ -57,7 +63,7 @@ def resolve(config: EngineConfig, dtype: str = "auto") -> EngineChoice:
     """
     choice = EngineChoice(config, f"engine={config.name}")
     if config.name == "auto":
-        name, why = choose(torch.cuda.is_available(), installed(), dtype)
+        name, why = choose(torch.cuda.is_available(), installed_version(), dtype)
         asked = f"engine=auto, which takes {name} here ({why})"
         note = f"engine=auto takes {name}: {why}"
         choice = EngineChoice(replace(config, name=name), asked, note)
@@ -99,7 +105,7 @@ def make(config: EngineConfig, policy: Policy, sleeping: bool, note: Note) -> En
     return engine
 
 
-def ready(
+def start_engine(
     config: EngineConfig,
     policy: Policy,
     temperature: float,

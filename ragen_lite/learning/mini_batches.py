@@ -44,7 +44,7 @@ def optimiser_steps(
             yield batch, token_weights(lengths, cut.aggregation, cut.constant)
 
 
-def summed_up(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
+def average_metrics(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
     """The train/ metrics of a step's optimiser steps.
 
     Means; of the first one, before any update, the difference to the engine; the number skipped.

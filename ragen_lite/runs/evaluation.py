@@ -16,13 +16,13 @@ from ragen_lite.config.schema import ConfigError, EnvConfig
 from ragen_lite.envs.base import TextTask
 from ragen_lite.envs.dialogue import has_solver
 from ragen_lite.envs.registry import check_options
-from ragen_lite.runs.summaries import measured, success
+from ragen_lite.runs.summaries import as_measurement, success
 
 FIRST_SEED = 1_000_000  # of the held-out instances
 WATCHED = 128  # instances at most that a run is watched on; the test split is measured on all
 
 
-def held_out(split: str, instances: int) -> list[Start]:
+def held_out_starts(split: str, instances: int) -> list[Start]:
     """The held-out instances of a split."""
     return [Start(seed=FIRST_SEED + i, split=split, group=i) for i in range(instances)]
 
@@ -60,10 +60,10 @@ def baselines(spec: EnvSpec) -> tuple[str, ...]:
     return ("random", "solver") if has_solver(spec.make().unwrapped) else ("random",)
 
 
-def scripted(spec: EnvSpec, name: str, split: str, instances: int) -> list[Episode]:
+def play_scripted(spec: EnvSpec, name: str, split: str, instances: int) -> list[Episode]:
     """A scripted policy on the held-out instances."""
     env = spec.open()
-    starts = held_out(split, instances)
+    starts = held_out_starts(split, instances)
     played = [play_episode(env, spec.id, POLICIES[name], start) for start in starts]
     env.close()
     return played
@@ -73,7 +73,8 @@ def val_baselines(spec: EnvSpec, instances: int) -> dict[str, float]:
     """The eval/ metrics of the scripted policies, on the instances a run is watched on."""
     n = min(WATCHED, instances)
     return {
-        f"eval/{name}_success": success(scripted(spec, name, "val", n)) for name in baselines(spec)
+        f"eval/{name}_success": success(play_scripted(spec, name, "val", n))
+        for name in baselines(spec)
     }
 
 
@@ -108,7 +109,7 @@ class Evaluator:
     def play(self, split: str, instances: int, temperature: float) -> list[Episode]:
         """Episodes of the held-out instances at a temperature."""
         sampling = Sampling(temperature, self.sampling.max_tokens)
-        return list(self.player.play(held_out(split, instances), sampling, self.on_progress))
+        return list(self.player.play(held_out_starts(split, instances), sampling, self.on_progress))
 
     def both(self, split: str, instances: int) -> dict[str, list[Episode]]:
         """Sampled at the configuration's temperature, and greedy."""
@@ -118,7 +119,7 @@ class Evaluator:
 
 def val_metrics(played: dict[str, list[Episode]]) -> dict[str, float]:
     """The eval/ metrics of a policy's sampled and greedy episodes."""
-    found: dict[str, Any] = measured(played)
+    found: dict[str, Any] = as_measurement(played)
     sampled = found["rows"]["sampled"]
     tasks = {
         f"eval/success/{label}": rows["sampled"]["success"]

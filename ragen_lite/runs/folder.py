@@ -19,9 +19,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from ragen_lite.agents.records import upgraded as upgraded_record
-from ragen_lite.config.keys import flat
-from ragen_lite.config.old_keys import upgraded as upgraded_values
+from ragen_lite.agents.records import upgrade_record
+from ragen_lite.config.keys import flatten
+from ragen_lite.config.old_keys import upgrade_values
 from ragen_lite.config.schema import ConfigError, RunConfig
 from ragen_lite.learning.checkpoint_files import last_good
 
@@ -145,8 +145,8 @@ class Run:
         """What the run is not to go on with changed, and is."""
         saved = OmegaConf.to_container(OmegaConf.load(self.folder / "config.yaml"))
         assert isinstance(saved, dict)
-        old = upgraded_values(flat({str(key): value for key, value in saved.items()}))
-        new = flat(settings)
+        old = upgrade_values(flatten({str(key): value for key, value in saved.items()}))
+        new = flatten(settings)
         return [
             f"{key} (was {old.get(key)}, now {new.get(key)})"
             for key in dict.fromkeys([*new, *old])
@@ -164,7 +164,7 @@ class Run:
                 path.unlink()
 
     @contextlib.contextmanager
-    def begun(self) -> Iterator[None]:
+    def beginning(self) -> Iterator[None]:
         """Remove the folder of a new run that fails before it has logged anything: nobody should
         take it for one."""
         try:
@@ -232,7 +232,7 @@ def read_trajectories(path: Path) -> list[dict[str, Any]]:
                     raise ConfigError(
                         f"{path}, line {number}: no trajectory ({error!r})"
                     ) from error
-                records.append(upgraded_record(record))
+                records.append(upgrade_record(record))
     except OSError as error:
         raise ConfigError(f"demos={path}: cannot be read ({error.strerror})") from error
     if not records:

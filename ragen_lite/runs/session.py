@@ -12,16 +12,17 @@ import torch
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.episodes import error_summary
 from ragen_lite.agents.rollout import Rollout
-from ragen_lite.agents.trajectory import Episode, Sampling
+from ragen_lite.agents.trajectory import Episode
 from ragen_lite.algorithms.kl import NoKL, Penalty
-from ragen_lite.config.schema import Config, ModelConfig, TrainConfig
+from ragen_lite.config.schema import TrainConfig
 from ragen_lite.learning import checkpoint, generation
 from ragen_lite.learning.learner import Learner, Optim
 from ragen_lite.learning.sync import WeightSync
-from ragen_lite.models.loading import Policy, load_policy
+from ragen_lite.models.loading import Policy
 from ragen_lite.runs.evaluation import WATCHED, Evaluator, val_baselines, val_metrics
 from ragen_lite.runs.folder import Run
-from ragen_lite.runs.summaries import measured
+from ragen_lite.runs.settings import Settings
+from ragen_lite.runs.summaries import as_measurement
 
 Note = Callable[[str], None]
 
@@ -69,7 +70,7 @@ class Session:
 
     def measure(self) -> dict[str, Any]:
         """What the present policy does on the test split, as JSON."""
-        return measured(self._play("test", self.instances))
+        return as_measurement(self._play("test", self.instances))
 
     def _play(self, split: str, instances: int) -> dict[str, list[Episode]]:
         """The policy's episodes, sampled and greedy; failed environments are said."""
@@ -106,59 +107,51 @@ def optim_of(config: TrainConfig) -> Optim:
     )
 
 
-def reference_of(config: ModelConfig, seed: int, penalty: Penalty) -> Any:
-    """The frozen starting model, where the penalty needs one."""
-    if not penalty.needs_reference:
-        return None
-    return load_policy(config, seed).model.requires_grad_(False)
-
-
 def open_session(
-    config: Config,
     policy: Policy,
     spec: EnvSpec,
     run: Run,
+    settings: Settings,
     note: Note,
     penalty: Penalty | None = None,
+    reference: Any = None,
 ) -> Session:
     """Learner, engine and rollout of a run, with the weights of its checkpoint if it is resumed.
 
     Args:
-        config: of the command, with the engine's real name.
         policy: to be trained.
         spec: the task.
         run: its folder.
+        settings: how it samples, learns and is measured.
         note: takes what a user should know.
-        penalty: the KL to the starting model, if any.
+        penalty: the KL to ``reference``, if any.
+        reference: the frozen starting model, where the penalty needs one.
 
     Raises:
         StaleWeights: the engine does not take the weights.
     """
-    torch.manual_seed(config.seed)
-    penalty = penalty or NoKL()
-    sampling = Sampling(config.sample.temperature, config.sample.max_tokens)
+    torch.manual_seed(settings.seed)
     learner = Learner(
         policy.model,
-        optim_of(config.train),
-        sampling.temperature,
-        penalty,
-        reference_of(config.model, config.seed, penalty),
+        optim_of(settings.train),
+        settings.sampling.temperature,
+        penalty or NoKL(),
+        reference,
         policy.autocast,
     )
     if run.checkpoint is not None:
         checkpoint.restore(run.checkpoint, learner)
-    engine, sync = generation.ready(
-        config.engine,
+    engine, sync = generation.start_engine(
+        settings.engine,
         policy,
-        sampling.temperature,
+        settings.sampling.temperature,
         lambda: learner.version,
         sleeping=True,
         note=note,
     )
-    rollout = Rollout(engine, policy.chat, spec, config.seed)
-    evaluator = Evaluator(rollout, sampling)
-    instances = config.eval.instances
-    session = Session(run, policy, learner, sync, rollout, evaluator, instances, note)
+    rollout = Rollout(engine, policy.chat, spec, settings.seed)
+    evaluator = Evaluator(rollout, settings.sampling)
+    session = Session(run, policy, learner, sync, rollout, evaluator, settings.instances, note)
     session.done = run.start
     session.saved = run.start
     return session

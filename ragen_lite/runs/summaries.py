@@ -151,7 +151,7 @@ def success_by_task(group: str, episodes: Sequence[Episode]) -> dict[str, float]
     return {f"{group}/success/{label}": success(part) for label, part in parts}
 
 
-def measured(played: Mapping[str, Sequence[Episode]]) -> dict[str, Any]:
+def as_measurement(played: Mapping[str, Sequence[Episode]]) -> dict[str, Any]:
     """Policies' episodes as JSON.
 
     ``rows`` are their summaries, ``success`` each instance's, ``tasks`` the summaries by task of a

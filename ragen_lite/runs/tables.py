@@ -61,7 +61,9 @@ def _rate(episodes: Sequence[Episode]) -> str:
     return f"{np.mean(wins):.1%} ({low:.1%}-{high:.1%}) of {len(wins)}"
 
 
-def paired(name: str, first: Sequence[Episode], other: str, second: Sequence[Episode]) -> str:
+def compare_pairs(
+    name: str, first: Sequence[Episode], other: str, second: Sequence[Episode]
+) -> str:
     """A sentence that compares two policies instance by instance: difference, interval, test."""
     a = [episode.success for episode in first]
     b = [episode.success for episode in second]

@@ -14,7 +14,7 @@ from ragen_lite.agents.scripted import random_policy, solver_policy, teacher_pol
 from ragen_lite.agents.trajectory import Start
 from ragen_lite.envs.dialogue import Dialogue
 from ragen_lite.envs.mix import Mix
-from ragen_lite.envs.registry import UnknownEnv, find, ours, short_name
+from ragen_lite.envs.registry import UnknownEnv, find, own_tasks, short_name
 from ragen_lite.runs.summaries import by_task, summarise
 
 
@@ -116,6 +116,6 @@ def test_names() -> None:
         and short_name("CartPole-v1") == "cart_pole"
     )
     assert find("game_2048") == "ragen_lite/Game2048-v0" and find("CartPole-v1") == "CartPole-v1"
-    assert find("my:thing/X-v0") == "my:thing/X-v0" and len(ours()) >= 22
+    assert find("my:thing/X-v0") == "my:thing/X-v0" and len(own_tasks()) >= 22
     with pytest.raises(UnknownEnv, match="did you mean sokoban"):
         find("sokobann")

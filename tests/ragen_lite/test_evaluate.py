@@ -12,12 +12,12 @@ import pytest
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.trajectory import Episode, Exchange, Outcome
 from ragen_lite.config.schema import ConfigError, EnvConfig
-from ragen_lite.runs.evaluation import baselines, check_splits, make_spec, scripted
+from ragen_lite.runs.evaluation import baselines, check_splits, make_spec, play_scripted
 from ragen_lite.runs.folder import Run
 from ragen_lite.runs.report import task_lines
 from ragen_lite.runs.statistics import bootstrap, mcnemar, wilson
 from ragen_lite.runs.summaries import summarise
-from ragen_lite.runs.tables import paired
+from ragen_lite.runs.tables import compare_pairs
 
 
 def test_wilson_against_published_values() -> None:
@@ -72,10 +72,10 @@ def test_a_summary_by_hand() -> None:
 @pytest.mark.parametrize("env_id", ["ragen_lite/Sokoban-v0", "ragen_lite/Countdown-v0"])
 def test_the_solver_is_perfect_and_the_random_policy_is_not(env_id: str) -> None:
     spec = EnvSpec(env_id)
-    solver, rand = (scripted(spec, name, "test", 60) for name in ("solver", "random"))
+    solver, rand = (play_scripted(spec, name, "test", 60) for name in ("solver", "random"))
     assert summarise(solver).success == 1.0 and summarise(rand).success < 0.3
     assert summarise(rand).format_errors == 0.0
-    sentence = paired("solver", solver, "random", rand)
+    sentence = compare_pairs("solver", solver, "random", rand)
     assert "the same 60 instances" in sentence and "McNemar p = " in sentence
 
 

@@ -103,7 +103,7 @@ def test_a_served_checkpoint_plays_as_it_does_here(
         "from ragen_lite.agents.rollout import Rollout\n"
         "from ragen_lite.agents.trajectory import Sampling, Start\n"
         "policy = load_policy(ModelConfig(path=sys.argv[1]))\n"
-        "engine, _ = generation.ready(EngineConfig('torch'), policy, 1.0)\n"
+        "engine, _ = generation.start_engine(EngineConfig('torch'), policy, 1.0)\n"
         "rollout = Rollout(engine, policy.chat, EnvSpec('ragen_lite/Sokoban-v0'), 0)\n"
         "starts = [Start(1_000_000 + i, 'test', i) for i in range(12)]\n"
         "played = rollout.play(starts, Sampling(0.0, 48))\n"

@@ -203,7 +203,7 @@ def test_an_engine_that_fails_is_built_again_and_nothing_finished_is_lost(
     tiny: Policy, vllm_config: EngineConfig, monkeypatch: pytest.MonkeyPatch, resets: list[int]
 ) -> None:
     notes: list[str] = []
-    engine, _ = generation.ready(vllm_config, tiny, 1.0, note=notes.append)
+    engine, _ = generation.start_engine(vllm_config, tiny, 1.0, note=notes.append)
     rollout = Rollout(engine, tiny.chat, EnvSpec("ragen_lite/Sokoban-v0"), 0)
     starts = [Start(seed) for seed in range(24)]
     at: set[int] = set()

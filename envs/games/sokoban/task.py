@@ -180,7 +180,9 @@ class Sokoban(Game):
 
     def step(self, action: int) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """One action; see the class for rewards and info."""
-        self.player, self.placed = self.board.move(self.player, self.placed, self.valid(action))
+        self.player, self.placed = self.board.move(
+            self.player, self.placed, self.check_action(action)
+        )
         before = self._on
         self._on = len(self.placed & self.board.targets)
         gained = BOX_ON if self._on > before else BOX_OFF if self._on < before else 0.0

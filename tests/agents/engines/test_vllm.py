@@ -25,7 +25,7 @@ from ragen_lite.agents.engines.vllm_setup import import_vllm
 def test_a_version_that_is_not_known_is_refused(
     version: str | None, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vllm_setup, "installed", lambda: version)
+    monkeypatch.setattr(vllm_setup, "installed_version", lambda: version)
     with pytest.raises(EngineUnavailable, match=message):
         import_vllm()
 

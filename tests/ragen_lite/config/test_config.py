@@ -10,9 +10,9 @@ from ragen_lite.config import groups as group_tables
 from ragen_lite.config.checks import check, get
 from ragen_lite.config.command_line import compose, help_text
 from ragen_lite.config.groups import TABLES, algorithm_of
-from ragen_lite.config.keys import flat, keys, options, values
-from ragen_lite.config.old_keys import NEW_KEYS, upgraded
-from ragen_lite.config.overrides import choices, groups, refuse_unused, rewrite, rewritten
+from ragen_lite.config.keys import flatten, keys, options, values
+from ragen_lite.config.old_keys import NEW_KEYS, upgrade_values
+from ragen_lite.config.overrides import choices, groups, refuse_unused, rewrite, rewrite_all
 from ragen_lite.config.schema import Config, ConfigError
 from tests.fixtures.toys import Halved
 
@@ -129,7 +129,7 @@ def test_an_option_that_does_nothing_with_the_chosen_pair_cannot_be_written() ->
     for chosen in (["algo=reinforce"], ["loss=reinforce"]):
         with pytest.raises(ConfigError, match="loss.clip_high does nothing with loss=reinforce"):
             compose([*chosen, "loss.clip_high=0.3"])
-    assert rewritten(["loss=ppo,reinforce", "loss.clip_high=0.3"])  # of a sweep, one has it
+    assert rewrite_all(["loss=ppo,reinforce", "loss.clip_high=0.3"])  # of a sweep, one has it
 
 
 @pytest.mark.parametrize("old", NEW_KEYS)
@@ -154,7 +154,7 @@ def test_an_old_runs_values_are_read_under_their_new_keys() -> None:
         "aggregation": "token", "kl": "off", "kl_coef": 0.0, "entropy_coef": 0.0,
         "filter": "outcome", "correction": "off", "turn_mask": True,
     }  # fmt: skip
-    old = upgraded(flat({"algo": algo, "seed": 0}))
+    old = upgrade_values(flatten({"algo": algo, "seed": 0}))
     new = values(compose(["algo=turn_return"]))
     assert old == {key: new[key] for key in old} and len(old) == 12
     assert not any(key.startswith("algo") for key in old)
@@ -165,7 +165,9 @@ def test_an_entry_of_a_table_is_a_choice_with_options_and_help(
 ) -> None:
     table = {**TABLES["credit"], "halved": "tests.fixtures.toys:Halved"}
     monkeypatch.setitem(group_tables.TABLES, "credit", table)
-    assert group_tables.chosen(compose(["credit=halved", "credit.scale=2"]), "credit") == Halved(2)
+    assert group_tables.entry_from(
+        compose(["credit=halved", "credit.scale=2"]), "credit"
+    ) == Halved(2)
     assert "credit.scale=0.5" in help_text("train", "") and "halved" in choices("credit")
     with pytest.raises(ConfigError, match="credit.scale does nothing with credit=grpo"):
         compose(["credit.scale=2"])

@@ -19,7 +19,7 @@ from ragen_lite.agents.trajectory import Sampling, Start
 from ragen_lite.algorithms.corrections import SequenceWeights, TokenWeights
 from ragen_lite.config.schema import ConfigError, EngineConfig
 from ragen_lite.learning import generation, sync
-from ragen_lite.learning.correction import corrected
+from ragen_lite.learning.correction import apply_correction
 from ragen_lite.learning.samples import Sample
 from ragen_lite.learning.scoring import scorer
 from ragen_lite.learning.sync import WeightSync, probe_prompts
@@ -207,14 +207,14 @@ def sample(behaviour: list[float]) -> Sample:
 
 def test_importance_weights_by_hand() -> None:
     engine, learner = np.log([0.5, 0.2, 0.1]), np.log([0.25, 0.3, 0.4])
-    ((token,), metrics) = corrected([sample(engine.tolist())], [learner], TokenWeights())
+    ((token,), metrics) = apply_correction([sample(engine.tolist())], [learner], TokenWeights())
     assert token.behaviour_logprobs[2:] == pytest.approx(learner)
     assert token.advantages == pytest.approx([9, 9, 0.5, -2 * 1.5, 3 * 2.0])  # 4 is truncated to 2
     assert metrics["train/correction"] == pytest.approx((0.5 + 1.5 + 2.0) / 3)
     assert metrics["train/logprob_gap"] == pytest.approx(np.log(4))
     ratios = np.array([0.5, 1.5, 4.0])
     assert metrics["train/mismatch_kl"] == pytest.approx((ratios - 1 - np.log(ratios)).mean())
-    ((sequence,), _) = corrected(
+    ((sequence,), _) = apply_correction(
         [sample(engine.tolist())], [learner - np.log(2)], SequenceWeights()
     )
     assert sequence.advantages == pytest.approx(
@@ -228,11 +228,13 @@ def test_without_a_gap_nothing_is_corrected(level: str) -> None:
     everywhere = sample([-0.3, -0.2, -5.0])
     sampled = np.array([False, False, True, True, False])  # no engine sampled the last one
     before = dataclasses.replace(everywhere, sampled=sampled)
-    ((after,), metrics) = corrected([before], [np.array([-0.3, -0.2, -0.7])], correction)
+    ((after,), metrics) = apply_correction([before], [np.array([-0.3, -0.2, -0.7])], correction)
     assert after.advantages.tolist() == before.advantages.tolist()
     assert after.behaviour_logprobs.tolist() == [0.0, 0.0, -0.3, -0.2, -0.7]
     assert metrics == {"train/logprob_gap": 0.0, "train/mismatch_kl": 0.0, "train/correction": 1.0}
-    ((half,), _) = corrected([before], [np.array([-0.3, -0.2, -0.7]) + np.log(0.5)], correction)
+    ((half,), _) = apply_correction(
+        [before], [np.array([-0.3, -0.2, -0.7]) + np.log(0.5)], correction
+    )
     weights = half.advantages / before.advantages
     each = 0.5 if level == "token" else 0.25
     assert weights[2:] == pytest.approx([each, each, 1.0])

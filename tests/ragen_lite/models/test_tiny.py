@@ -14,7 +14,7 @@ from ragen_lite.config.command_line import compose
 from ragen_lite.models import tokenizer as making
 from ragen_lite.models.loading import load_policy
 from ragen_lite.models.scratch import TINY, load_tokenizer
-from ragen_lite.runs.evaluation import Evaluator, make_spec, scripted
+from ragen_lite.runs.evaluation import Evaluator, make_spec, play_scripted
 from ragen_lite.runs.summaries import summarise
 from tests.fixtures.making import torch_engine
 
@@ -55,7 +55,7 @@ def above_chance(name: str, instances: int) -> None:
     engine = torch_engine(policy.model, policy.chat.stop_ids, policy.max_model_len)
     evaluator = Evaluator(Rollout(engine, policy.chat, spec, 0), Sampling(1.0, 96))
     sampled = summarise(evaluator.play("val", instances, 1.0))
-    chance = summarise(scripted(spec, "random", "val", instances)).success
+    chance = summarise(play_scripted(spec, "random", "val", instances)).success
     assert chance < sampled.success < 0.6, f"{name}: random {chance}, tiny {sampled.success}"
     assert sampled.format_errors < 0.15, f"{name}: {sampled.format_errors} format errors"
 
