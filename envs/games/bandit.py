@@ -12,57 +12,19 @@ from ragen_lite.envs.base import TextTask
 from ragen_lite.envs.spaces import text_space
 from ragen_lite.envs.splits import requested_split
 
-STEADY = (
-    *(
-        "Accountant",
-        "Archivist",
-        "Auditor",
-        "Baker",
-        "Banker",
-        "Bookkeeper",
-        "Clerk",
-        "Dentist",
-        "Engineer",
-    ),
-    *(
-        "Farmer",
-        "Gardener",
-        "Judge",
-        "Librarian",
-        "Mason",
-        "Nurse",
-        "Notary",
-        "Pharmacist",
-        "Postman",
-        "Teacher",
-    ),
-    *("Tailor", "Treasurer", "Watchmaker"),
+STEADY = tuple(
+    (
+        "Accountant Archivist Auditor Baker Banker Bookkeeper Clerk Dentist Engineer Farmer "
+        "Gardener Judge Librarian Mason Nurse Notary Pharmacist Postman Teacher Tailor "
+        "Treasurer Watchmaker"
+    ).split()
 )
-RISKY = (
-    *(
-        "Acrobat",
-        "Adventurer",
-        "Astronaut",
-        "Boxer",
-        "Daredevil",
-        "Diver",
-        "Dragon",
-        "Explorer",
-        "Gambler",
-    ),
-    *(
-        "Inventor",
-        "Juggler",
-        "Magician",
-        "Mountaineer",
-        "Pilot",
-        "Pirate",
-        "Racer",
-        "Rebel",
-        "Smuggler",
-        "Speculator",
-    ),
-    *("Stuntman", "Trader", "Treasure hunter"),
+RISKY = tuple(
+    (
+        "Acrobat, Adventurer, Astronaut, Boxer, Daredevil, Diver, Dragon, Explorer, Gambler, "
+        "Inventor, Juggler, Magician, Mountaineer, Pilot, Pirate, Racer, Rebel, Smuggler, "
+        "Speculator, Stuntman, Trader, Treasure hunter"
+    ).split(", ")
 )
 
 

@@ -23,62 +23,18 @@ from ragen_lite.envs.answers.knights_knaves.english import (
     say,
 )
 
-NAMES = (
-    *(
-        "Emma",
-        "Liam",
-        "Olivia",
-        "Noah",
-        "Ava",
-        "Ethan",
-        "Sophia",
-        "Mason",
-        "Isabella",
-        "William",
-        "Mia",
-        "James",
-    ),
-    *(
-        "Charlotte",
-        "Benjamin",
-        "Amelia",
-        "Lucas",
-        "Harper",
-        "Henry",
-        "Evelyn",
-        "Alexander",
-        "Abigail",
-        "Michael",
-    ),
-    *(
-        "Emily",
-        "Daniel",
-        "Ella",
-        "Jacob",
-        "Zoey",
-        "Logan",
-        "Aria",
-        "Jackson",
-        "Lily",
-        "Sebastian",
-        "Grace",
-        "Jack",
-    ),
+NAMES = tuple(
+    (
+        "Emma Liam Olivia Noah Ava Ethan Sophia Mason Isabella William Mia James Charlotte "
+        "Benjamin Amelia Lucas Harper Henry Evelyn Alexander Abigail Michael Emily Daniel "
+        "Ella Jacob Zoey Logan Aria Jackson Lily Sebastian Grace Jack"
+    ).split()
 )
-UNCOMMON = (
-    *(
-        "Zephyrine",
-        "Quillan",
-        "Oberon",
-        "Isaura",
-        "Thaddeus",
-        "Ondine",
-        "Casimir",
-        "Xanthe",
-        "Leocadia",
-        "Evander",
-    ),
-    *("Melisande", "Barnaby", "Ottoline", "Phineas", "Saskia", "Ulric"),
+UNCOMMON = tuple(
+    (
+        "Zephyrine Quillan Oberon Isaura Thaddeus Ondine Casimir Xanthe Leocadia Evander "
+        "Melisande Barnaby Ottoline Phineas Saskia Ulric"
+    ).split()
 )
 PERTURBATIONS = ("statement", "leaf", "names", "roles", "flipped", "order")
 # ---- logic ----
