@@ -64,6 +64,7 @@ def plain(value: Any) -> Any:
         return [plain(v) for v in value]
     if isinstance(value, np.generic):
         value = value.item()
+    # JSON has no inf and no nan; as texts they survive.
     finite = isinstance(value, float) and math.isfinite(value)
     if value is None or finite or isinstance(value, (bool, int, str)):
         return value
@@ -89,6 +90,7 @@ def read(result: Any, system: str, reply: str = "") -> Answer:
         raise EnvFailure(f"the reward is {reward}, not a finite number")
     if not isinstance(info, dict):
         raise EnvFailure(f"info is {type(info).__name__}, not a dict")
+    # Dialogue writes these; another's environment may use the same names with other values.
     actions = info.get("actions")
     regret = info.get("regret")
     deadlock = info.get("deadlock")

@@ -59,6 +59,7 @@ class Chat:
             self._start = [before, "\n\n", after]
         turn = [user, {"role": "assistant", "content": _REPLY}, {"role": "user", "content": _NEXT}]
         _, between, self._open = self._split(turn, _REPLY, _NEXT)
+        # The template's text between a reply and the next message begins with the end of the reply.
         closing = self._control(between)
         ends = [i for i, token in enumerate(closing) if token in set(tokenizer.all_special_ids)]
         if not ends:
@@ -92,6 +93,7 @@ class Chat:
         """Token ids of a text in which control tokens are plain text: ``<|im_end|>`` is ten
         characters here."""
         if text not in self._encoded:
+            # Messages of a long run never come again; the cache must not grow with it.
             if len(self._encoded) > 4096:
                 self._encoded.clear()
             ids = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)

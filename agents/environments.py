@@ -63,6 +63,7 @@ class Handle:
 
     def reset(self, seed: int, options: dict[str, Any]) -> None:
         """Begin an episode; ``options`` hold the split and the member."""
+        # The scripted policy draws apart from the environment, so that neither disturbs the other.
         self._rng = policy_stream(seed, options["member"])
         self._call(lambda: ("", self._env.reset(seed=seed, options=options)))
 
@@ -176,10 +177,12 @@ class ProcessHandle(Handle):
 
     def ready(self) -> bool:
         """See Handle; true after the time limit as well, when ``take`` raises."""
+        # Past the deadline too: ``take`` then says so, and ends the process.
         if self._failure is not None or time.monotonic() > self._deadline:
             return True
         if not self._answered():
             return False
+        # The first answer only says that the environment is made.
         if not self._starting:
             return True
         self._begin_limit()

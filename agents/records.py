@@ -56,6 +56,7 @@ def upgrade_record(record: dict[str, Any]) -> dict[str, Any]:
     a turn's typed fields within its ``info``. What is not there is left out: a record for
     supervised learning needs its turns' texts only.
     """
+    # Demonstrations by hand have texts only, and need no change.
     if "contexts" in record or "token_ids" not in record:
         return record
     record = dict(record)

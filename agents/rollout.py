@@ -124,11 +124,13 @@ class Rollout:
         limit = self._at_once(len(starts))
         try:
             while len(done) < len(starts):
+                # Begin as many as may be open. The order of the starts is the order of the numbers.
                 while len(playing) < len(starts) and len(playing) - len(done) < limit:
                     i = len(playing)
                     playing[i] = self._begin(starts[i])
                     asked.append(i)
                 answered = [i for i in asked if playing[i].env.ready()]
+                # Nobody is with the engine, and no environment has answered: do not spin.
                 if not answered and len(asked) == len(playing) - len(done):
                     time.sleep(WAIT)
                 asked = remove(asked, answered)
@@ -140,6 +142,7 @@ class Rollout:
                         self._free.append(playing[i].env)
                 for i, completion in self.engine.step():
                     playing[i].append_reply(completion)
+                    # The environment reads the reply as text; its tokens stay as they were sampled.
                     playing[i].env.step(self.chat.text(completion.token_ids))
                     tokens += len(completion.token_ids)
                     asked.append(i)
@@ -184,6 +187,7 @@ class Rollout:
             playing.completion = None
             if answer.over:
                 return playing.finish(self.spec.id, outcome_of(answer))
+            # Only what is new is encoded; nothing that was fed or sampled is ever encoded again.
             new = self.chat.follow(reply[-1], answer.observation)
         if not self._has_room(playing, len(new), sampling):
             return playing.finish(self.spec.id, Outcome.OUT_OF_TOKENS)
@@ -208,6 +212,7 @@ class Rollout:
 
     def _submit(self, i: int, playing: _Playing, sampling: Sampling) -> None:
         start = playing.start
+        # Each reply's draws have a key of their own, so that they do not depend on the batch.
         key = draw_key(self.run_seed, start.seed, start.member, len(playing.turns))
         self.engine.submit(Request(i, tuple(playing.token_ids), sampling, key))
 

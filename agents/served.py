@@ -234,6 +234,7 @@ class ServedPolicy:
         prompt_tokens, reply_tokens = (
             token_count(completion.usage, n) for n in ("prompt_tokens", "completion_tokens")
         )
+        # A budget that cannot be counted would be no budget.
         if self.budget is not None and not prompt_tokens:
             raise ServerRefused(
                 f"{self.url} does not tell how many tokens it used, so no budget can be kept"

@@ -78,6 +78,7 @@ def measure_server(config: Config, spec: EnvSpec, path: str, note: Note) -> Play
     engine = config.engine
     policy = served_policy(spec, path, engine.name, engine.options)
     whole = policy.budget
+    # What the sampled pass leaves over goes to the greedy one.
     policy.budget = whole and whole // 2
     sampling = Sampling(config.sample.temperature, config.sample.max_tokens)
     split = config.eval.split
@@ -121,6 +122,7 @@ class _TwoPasses:
 
     def add(self, finished: int) -> int:
         """Episodes of both passes, where ``finished`` are of the present one."""
+        # The count starts again from 0: the second pass has begun.
         if finished < self.finished:
             self.before += self.instances
         self.finished = finished
@@ -144,7 +146,11 @@ def watch_progress(instances: int) -> Iterator[Callable[[int, int], None]]:
 
 
 def was_answered(episode: Episode) -> bool:
-    """Whether no request of it failed: what a server did not play is no lost game."""
+    """Whether the server answered every request of the episode.
+
+    An episode that the server broke off says nothing about the policy, so it is left out of the
+    figures, and counted as failed.
+    """
     return not (episode.error or "").startswith(SERVER)
 
 
@@ -171,6 +177,7 @@ def show(console: Console, config: Config, spec: EnvSpec, names: list[str], play
 
 def pairs_of(names: list[str]) -> list[tuple[str, str]]:
     """Which columns are compared: two models pass by pass, one with the random policy."""
+    # Two models, each with a sampled and a greedy column.
     if len(names) == 4:
         return [(names[0], names[2]), (names[1], names[3])]
     return [(name, "random") for name in names]

@@ -78,6 +78,7 @@ def as_reply(env: Dialogue, line: str) -> str:
     Action names or their first letters, with blanks or commas between; else the line itself as the
     answer. A line that has tags already is left as it is.
     """
+    # Who types tags writes the whole reply.
     if "<" in line or "\\boxed" in line:
         return line
     names: tuple[str, ...] = tuple(getattr(env.unwrapped, "action_names", ()))
@@ -86,6 +87,7 @@ def as_reply(env: Dialogue, line: str) -> str:
         [i for i, name in enumerate(names) if name.lower().startswith(word.lower())]
         for word in words
     ]
+    # Each word must mean exactly one action; else the line is an answer in words.
     if names and meant and all(len(numbers) == 1 for numbers in meant):
         return env.write("", [numbers[0] for numbers in meant])
     return env.protocol.write("", line.strip())

@@ -22,7 +22,7 @@ from ragen_lite.config.schema import Config, ConfigError, TrainConfig
 from ragen_lite.envs.splits import SPLITS, task_seed
 from ragen_lite.learning import generation
 from ragen_lite.learning.correction import apply_correction
-from ragen_lite.learning.credit import Credited, give_credit
+from ragen_lite.learning.credit import Credited, give_credit, kept_share
 from ragen_lite.learning.mini_batches import MiniBatches, average_metrics, optimiser_steps
 from ragen_lite.learning.samples import Sample
 from ragen_lite.models.loading import load_policy
@@ -74,6 +74,7 @@ def train_step(trainer: Trainer, step: int) -> dict[str, float]:
     """Sample, credit, learn. Returns the step's metrics; writes its trajectories."""
     session = trainer.session
     engine = session.rollout.engine
+    # An evaluation may have run since the last step; its figures are not this step's.
     engine.reset_metrics()
     began = time.perf_counter()
     trajectories = session.rollout.play(
@@ -82,10 +83,12 @@ def train_step(trainer: Trainer, step: int) -> dict[str, float]:
     check_failures(trainer, step, trajectories)
     sampled = time.perf_counter()
 
+    # The figures are read before the engine sleeps: asleep, it gives its memory to the learner.
     engine_metrics = engine.metrics()
     engine.sleep()
     algorithm = trainer.algorithm
     groups = group_by_instance(trajectories)
+    # Credit first, filter second: no advantage depends on what the filter drops.
     credited = give_credit(groups, algorithm.credit, algorithm.filter)
     samples = [s for c in credited if c.kept for s in c.samples(algorithm.loss.turn_mask)]
     if not samples:
@@ -95,6 +98,7 @@ def train_step(trainer: Trainer, step: int) -> dict[str, float]:
     cut = trainer.mini_batches(step)
     for part, weights in optimiser_steps(samples, cut):
         metrics.append(session.learner.step(part, weights, algorithm.loss))
+    # From here on the weights are those of this step, for the engine's version check.
     session.learner.version = step
     updated = time.perf_counter()
 
@@ -115,6 +119,7 @@ def train_step(trainer: Trainer, step: int) -> dict[str, float]:
 def starts(trainer: Trainer, step: int) -> list[Start]:
     """The trajectories of one step: train.groups instances, train.group_size members each."""
     sizes = trainer.sizes
+    # Curricula go by this share: 0 at the first step, just under 1 at the last.
     progress = (step - 1) / sizes.steps
     return [
         Start(task_seed(trainer.seed, step, group), "train", group, member, progress)
@@ -143,12 +148,6 @@ def why_nothing_kept(trajectories: Sequence[Trajectory]) -> str:
     elif not any("success" in turn.info for turn in acted):
         hint = "; the task's info never has a 'success', so take filter=spread"
     return f"the filter kept no group, so nothing is learnt from it{hint}"
-
-
-def kept_share(credited: Sequence[Credited]) -> float:
-    """Share of the step's groups that passed the filter."""
-    kept = {c.trajectory.group: c.kept for c in credited}
-    return sum(kept.values()) / max(1, len(kept))
 
 
 def correct(trainer: Trainer, samples: list[Sample]) -> tuple[list[Sample], dict[str, float]]:
@@ -219,6 +218,7 @@ def open_trainer(config: Config) -> Iterator[Trainer]:
             display=display,
             stop=StopSignal(),
         )
+        # An evaluation can be stopped by a signal too, between two tokens.
         session.evaluator.on_progress = trainer.on_progress
         try:
             yield trainer
@@ -245,6 +245,7 @@ def measure_start(trainer: Trainer) -> None:
     """Measure the starting policy, on the test split and on the instances that are watched."""
     session = trainer.session
     run = session.run
+    # A resumed run has this measurement already, of the policy it really started from.
     if run.read_json("before.json") is None:
         trainer.display.status("measuring the starting policy on the test split")
         run.write_json("before.json", session.measure())

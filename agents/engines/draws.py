@@ -23,11 +23,13 @@ def uniform(keys: NDArray[np.uint64], positions: NDArray[np.uint64]) -> NDArray[
     The output function of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) at the counter
     ``positions``.
     """
+    # The products wrap around at 2^64, as they are meant to.
     with np.errstate(over="ignore"):
         z = keys + (positions + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z = z ^ (z >> np.uint64(31))
+    # The upper 53 bits fill a float64's mantissa.
     numbers: NDArray[np.float64] = (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return numbers
 
@@ -46,6 +48,7 @@ def draw_tokens(
         logits = logits.float()
     scale = torch.tensor([t or 1.0 for t in temperatures], dtype=logits.dtype, device=logits.device)
     logprobs = torch.log_softmax(logits / scale[:, None], dim=-1)
+    # In float64: over a large vocabulary, float32's sums would lose the rare tokens.
     cumulative = logprobs.double().exp().cumsum(-1)
     total = cumulative[:, -1:]
     # Rounding may lift a draw up to the total, behind the last token: it stays just below.

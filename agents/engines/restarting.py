@@ -53,6 +53,7 @@ class Restarting:
                 error
             )  # no more than its text: a traceback would hold the failed engine in memory
         else:
+            # A finished reply is its trajectory's for good; a failure later cannot lose it.
             for id, _ in finished:
                 del self._under_way[id]
             return finished
@@ -72,6 +73,7 @@ class Restarting:
             raise EngineFailure(
                 f"the engine failed: {failure}; it cannot be built again: {error}"
             ) from error
+        # The new engine has no cache; a request holds all tokens so far, so nothing is missing.
         for request in self._under_way.values():
             self._engine.submit(request)
 

@@ -69,6 +69,7 @@ class SlotCache(Cache):  # type: ignore[misc]
         keys = self.keys[layer_idx]
         values = self.values[layer_idx]
         rows, positions = self._write
+        # Padding aims at the last column, which is never read.
         positions = positions.clamp(max=keys.shape[2] - 1)
         keys[rows, :, positions] = key_states.transpose(1, 2)
         values[rows, :, positions] = value_states.transpose(1, 2)

@@ -103,6 +103,7 @@ class TorchEngine:
         with torch.inference_mode(), self.cast():
             prompts = [i for i, row in enumerate(self._rows) if len(row.pending) > 1]
             decoding = [i for i, row in enumerate(self._rows) if len(row.pending) == 1]
+            # Prefilling stops the decoding of all others, so prompts are gathered.
             if prompts and len(prompts) * PREFILL_SHARE >= len(prompts) + len(decoding):
                 self._prefill(prompts)
                 decoding = [i for i, row in enumerate(self._rows) if len(row.pending) == 1]
@@ -116,6 +117,7 @@ class TorchEngine:
         if id not in self._slot:
             self._waiting = [request for request in self._waiting if request.id != id]
             return
+        # The rows stay the first slots, without a hole.
         slot = self._slot.pop(id)
         last = self._rows.pop()
         if last.id != id:
@@ -222,6 +224,8 @@ class TorchEngine:
         length = int(positions[positions < self.max_model_len].max()) + 1
         self._cache.aim(rows if isinstance(rows, int) else rows.to(self.device), at, length)
         shown = torch.where(real, at, 0)
+        # Each row sees its own past and itself; padding rows see one column, so that no softmax is
+        # empty.
         mask = torch.arange(length, device=self.device)[None, None, :] <= shown[:, :, None]
         hidden: Tensor = (
             self.model.get_decoder()(
@@ -237,6 +241,8 @@ class TorchEngine:
     def _decode(self, decoding: list[int]) -> list[tuple[int, Completion]]:
         """One token for every row with one pending; rows between turns ride along as padding, their
         cache untouched."""
+        # Rows 0 to n - 1, so that the cache is read through a view; those between turns are
+        # padding.
         n = decoding[-1] + 1
         tokens = np.zeros((n, 1), dtype=np.int64)
         positions = np.full((n, 1), self.max_model_len)

@@ -34,6 +34,7 @@ def standardise(values: Array, divide: bool) -> Array:
     >>> standardise(np.array([1.0, 3.0]), divide=False).tolist()
     [-1.0, 1.0]
     """
+    # Equal returns teach nothing. Asked directly, since rounding would leave a spread of 1e-17.
     if len(values) < 2 or values.max() == values.min():
         return np.zeros(len(values))
     centred: Array = values - values.mean()
@@ -46,7 +47,9 @@ def standardise(values: Array, divide: bool) -> Array:
 def spread_turns(trajectory: Trajectory, per_turn: Sequence[float] | Array) -> list[Array]:
     """Per-token advantages, one array a context, from one number a turn.
 
-    A turn's number holds from where the reply before it ended to its own end.
+    The tokens of a turn are its prompt and its reply: they begin where the reply before it ended,
+    and end where its own reply ends. All of them get the turn's number; the loss mask decides later
+    which are trained on.
     """
     arrays = []
     for number, context in enumerate(trajectory.contexts):
@@ -99,6 +102,7 @@ class RLOO:
         arrays = []
         for group in groups:
             size = len(group.trajectories)
+            # r - mean(others) = (r - mean(all)) * n / (n - 1).
             scale = size / (size - 1) if size > 1 else 1.0
             values = standardise(returns_of(group), self.normalize) * scale
             arrays += spread_trajectories(group, values)
@@ -121,9 +125,11 @@ class TurnReturn:
 
     def _of_group(self, group: Group) -> list[Array]:
         members = group.trajectories
+        # Sums from the end: what a member still earned from each of its turns on.
         to_go = [np.cumsum([turn.reward for turn in t.turns][::-1])[::-1] for t in members]
         per_turn = [np.zeros(len(t.turns)) for t in members]
         for k in range(max((len(t.turns) for t in members), default=0)):
+            # Only members that reached turn k can be compared at turn k.
             reached = [i for i, t in enumerate(members) if len(t.turns) > k]
             values = standardise(np.array([to_go[i][k] for i in reached]), self.normalize)
             for i, value in zip(reached, values, strict=True):

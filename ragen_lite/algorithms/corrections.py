@@ -62,6 +62,7 @@ class _Truncated:
 
     def truncated(self, gaps: Array) -> Array:
         """The weights of these differences, none above the truncation."""
+        # Cut before the exponential, so that a large gap cannot overflow.
         weights: Array = np.exp(np.minimum(gaps, np.log(self.truncation)))
         return weights
 

@@ -27,6 +27,7 @@ def k2(gap: Tensor) -> Tensor:
 
 def k3(gap: Tensor) -> Tensor:
     """The k3 estimate: unbiased, and never below 0."""
+    # expm1 keeps the digits where the two models are nearly the same.
     return torch.expm1(-gap) + gap
 
 

@@ -105,6 +105,7 @@ class PPO(Loss):
         clipped = ratio.clamp(1 - self.clip_low, 1 + self.clip_high)
         free = ratio * tokens.advantages
         bound = clipped * tokens.advantages
+        # Where the clipped objective is the smaller one, the gradient is zero.
         outside = (free > bound).to(ratio.dtype)
         return LossOutput(-torch.minimum(free, bound), {"train/clip_fraction": outside})
 
@@ -137,4 +138,5 @@ def token_weights(lengths: list[int], aggregation: str, constant: int | None = N
     if aggregation == "sequence":
         return [1 / (len(lengths) * max(1, length)) for length in lengths]
     assert constant is not None
+    # A token's weight does not depend on how long any reply is.
     return [1 / (len(lengths) * constant)] * len(lengths)

@@ -38,6 +38,7 @@ def check(config: Config) -> None:
     for key, allowed in _CHOICES.items():
         if get(config, key) not in allowed:
             raise ConfigError(f"{key}={get(config, key)!r}: choose one of {', '.join(allowed)}")
+    # Said apart from the rule below, since 0 is a fair temperature elsewhere.
     if config.sample.temperature == 0:
         raise ConfigError(
             "sample.temperature=0: greedy replies of a group are all the same; take a temperature "

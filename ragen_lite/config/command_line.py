@@ -53,11 +53,13 @@ def compose(arguments: list[str]) -> Config:
     from omegaconf.errors import OmegaConfBaseException
 
     store()
+    # Hydra keeps one configuration a process; a test or a notebook composes several.
     GlobalHydra.instance().clear()
     overrides = rewrite_all(arguments)
     try:
         with initialize_config_dir(str(CONFIGS.resolve()), version_base=None):
             config = OmegaConf.to_object(hydra_compose("config", overrides))
+    # Their first line says what is wrong; the rest is Hydra's own affairs.
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ or error
         raise ConfigError(f"{' '.join(overrides)}: {str(cause).splitlines()[0]}") from error

@@ -63,8 +63,10 @@ def entry_of(group: str, name: str) -> type[Any]:
 def node(group: str, name: str) -> type[Any]:
     """The dataclass that Hydra composes for ``GROUP=NAME``: the options, and ``name``."""
     entry = entry_of(group, name)
+    # The annotations are texts, and Hydra checks types by the classes.
     types = get_type_hints(entry)
     options: list[Any] = [("name", str, field(default=name))]
+    # Options that both sides have keep their defaults, so the help shows what will be used.
     options += [(f.name, types[f.name], field(default=f.default)) for f in fields(entry)]
     return make_dataclass(f"{group}_{name}", options)
 

@@ -24,6 +24,7 @@ class Key:
 def field_docs(owner: type) -> dict[str, str]:
     """The texts under the fields of a dataclass and of those it is made from."""
     docs: dict[str, str] = {}
+    # A loss inherits the options of every loss; its own come last and win.
     for part in reversed(owner.__mro__):
         if is_dataclass(part):
             docs |= _own_docs(part)
@@ -34,6 +35,7 @@ def _own_docs(owner: type) -> dict[str, str]:
     tree = ast.parse(inspect.getsource(owner)).body[0]
     assert isinstance(tree, ast.ClassDef)
     docs = {}
+    # Python keeps no text that stands under a field, so it is read from the source.
     for statement, text in zip(tree.body, tree.body[1:], strict=False):
         documented = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
         if isinstance(statement, ast.AnnAssign) and documented:

@@ -46,6 +46,7 @@ def upgrade_values(values: dict[str, Any]) -> dict[str, Any]:
     new = {NEW_KEYS.get(key, key): value for key, value in values.items()}
     for group in ("credit", "loss"):
         new[group] = NEW_NAMES.get((group, new[group]), new[group])
+    # Version 0.1 wrote every key, used or not.
     if new["loss"] == "reinforce":
         del new["loss.clip_low"]
         del new["loss.clip_high"]

@@ -80,6 +80,7 @@ def rewrite_all(arguments: list[str]) -> list[str]:
     for argument in arguments:
         result += rewrite(_as_task_option(argument, arguments), arguments)
     named = [split_argument(argument) for argument in arguments]
+    # A task's own credit gives way where the user has named one.
     if any(pair and pair[0] in ("algo", "credit") for pair in named):
         result.append(f"~{TASK_CREDIT}")
     return result
@@ -102,6 +103,7 @@ def rewrite(argument: str, arguments: list[str]) -> list[str]:
 
 
 def _choice(group: str, value: str, argument: str) -> list[str]:
+    # Any other value is a path or a hub name; quoted, since Hydra's grammar has its own signs.
     if group == "model" and value not in files_of("model") and "," not in value:
         return ["model=hf", f"model.path='{value}'"]
     names = value.split(",")
@@ -149,6 +151,7 @@ def _choices_of(group: str, arguments: list[str]) -> list[str]:
     """The choices of a group of TABLES that the arguments name, by itself or by ``algo``."""
     if named := value_of(arguments, group):
         return named.split(",")
+    # A sweep names several; an option that one of them has is fine.
     presets = (value_of(arguments, "algo") or "").split(",")
     found = []
     for preset in presets:

@@ -55,6 +55,8 @@ def plan(lengths: Sequence[int], budget: int) -> list[list[int]]:
     [[0, 2], [3], [1]]
     """
     batches: list[list[int]] = []
+    # The longest first, so that a micro-batch's width is that of its first sample; ties go by
+    # number, so that the order does not depend on the sort.
     for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         if batches:
             held = [lengths[j] for j in batches[-1]]
@@ -90,6 +92,7 @@ def collate(
     token_ids = np.full((len(rows), width), pad_id)
     for row, sample in enumerate(rows):
         token_ids[row, : len(sample.token_ids)] = sample.token_ids
+    # Positions in the flattened rows.
     places = [row * width + np.flatnonzero(sample.loss_mask) for row, sample in enumerate(rows)]
     where = np.concatenate(places)
     row_weights = [np.full(samples[i].trained, weights[i]) for i in part]

@@ -42,10 +42,12 @@ def save(folder: Path, step: int, learner: Learner, tokenizer: Any) -> Path:
     files = sorted(p for p in draft.rglob("*") if p.is_file())
     sums = {str(p.relative_to(draft)): digest(p) for p in files}
     (draft / "trainer" / "manifest.json").write_text(json.dumps(sums, indent=1))
+    # Renaming is atomic, writing is not: the bytes must be on disk before the name is.
     for path in [*files, draft / "trainer" / "manifest.json"]:
         with path.open("rb") as handle:
             os.fsync(handle.fileno())
     draft.rename(final)
+    # Only now, with the new one whole.
     for _, old in steps(folder)[KEEP:]:
         shutil.rmtree(old)
     return final

@@ -32,6 +32,8 @@ def apply_correction(
         gaps = np.where(drawn, learner - sample.behaviour_logprobs[mask], 0.0)
         weights = np.where(drawn, correction(gaps), 1.0)
         behaviour = sample.behaviour_logprobs.copy()
+        # The loss's ratio is then 1 before the first update, and the weights carry the engine's
+        # share.
         behaviour[mask] = learner
         advantages = sample.advantages.copy()
         advantages[mask] *= weights

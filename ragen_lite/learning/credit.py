@@ -29,6 +29,7 @@ class Credited:
 
 def give_credit(groups: Sequence[Group], credit: Advantage, passes: Filter) -> list[Credited]:
     """Every trajectory of a step with its credit, which the filter does not change."""
+    # The credit gives one array a context, in the order of the groups and their members.
     arrays = iter(credit(groups))
     credited = []
     for group, kept in zip(groups, passes(groups), strict=True):
@@ -36,3 +37,9 @@ def give_credit(groups: Sequence[Group], credit: Advantage, passes: Filter) -> l
             advantages = [next(arrays) for _ in trajectory.contexts]
             credited.append(Credited(trajectory, advantages, kept))
     return credited
+
+
+def kept_share(credited: Sequence[Credited]) -> float:
+    """Share of the step's groups that passed the filter."""
+    kept = {c.trajectory.group: c.kept for c in credited}
+    return sum(kept.values()) / max(1, len(kept))

@@ -128,6 +128,7 @@ def start_engine(
     score = scorer(policy.model, temperature, casting(policy.model, policy.autocast))
     sync = WeightSync(policy.model, score, policy.tokenizer, policy.dtype, temperature)
 
+    # Called again when the engine has failed, so it takes the weights that the learner has then.
     def build() -> Engine:
         engine = make(config, policy, sleeping, note)
         try:

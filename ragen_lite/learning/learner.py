@@ -72,6 +72,8 @@ class _Totals:
         self, batch: Batch, tokens: LossInputs, value: Tensor, metrics: dict[str, Tensor]
     ) -> None:
         """Add one micro-batch's share: its loss, its metrics, and its gap to the engine."""
+        # Before the first update this gap is the difference of two implementations of the same
+        # model.
         gap = tokens.logprobs.detach() - tokens.behaviour_logprobs
         self.gaps.append(gap.abs().max())
         self._sum("train/loss", float(value.detach()))
@@ -132,6 +134,7 @@ class Learner:
             lr=optim.lr,
             betas=(0.9, 0.95),
             weight_decay=optim.weight_decay,
+            # One kernel for all parameters.
             fused=True,
         )
 
@@ -153,6 +156,7 @@ class Learner:
         """
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
+        # Shares are of the whole step, so the number of micro-batches does not change the gradient.
         totals = _Totals(sum(sample.trained for sample in samples))
         for batch in self._micro_batches(samples, weights):
             tokens = self._forward(batch, 1 / totals.trained, loss.entropy_coef > 0)
@@ -215,6 +219,7 @@ class Learner:
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.optim.grad_clip))
         lr = self.optim.lr_at(self.steps)
         finite = math.isfinite(metrics["train/loss"]) and math.isfinite(norm)
+        # One bad batch must not put a nan into every weight and into Adam's moments.
         if finite:
             self._apply(lr)
         else:

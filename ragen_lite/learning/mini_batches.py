@@ -37,6 +37,7 @@ def optimiser_steps(
     if not samples:
         return
     for epoch in range(cut.epochs):
+        # A generator of its own, so that nothing drawn elsewhere changes the order.
         order = np.random.default_rng([*cut.seed, epoch]).permutation(len(samples))
         for part in np.array_split(order, min(cut.count, len(samples))):
             batch = [samples[i] for i in part]

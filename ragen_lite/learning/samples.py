@@ -65,6 +65,7 @@ def to_samples(
 def _sample(context: Context, advantages: Array, train_from: int | None) -> Sample:
     sampled = np.array(context.loss_mask)
     behaviour = np.array(context.behaviour_logprobs)
+    # With the turn mask the two are the same: what was sampled is what is trained on.
     loss_mask = sampled
     if train_from is not None:
         loss_mask = np.arange(len(sampled)) >= train_from

@@ -45,6 +45,7 @@ def head(
         entropy_grad: whether the entropy has a gradient.
     """
     logits = output(hidden)
+    # A log-softmax over a large vocabulary needs more bits than 16.
     if logits.dtype in (torch.bfloat16, torch.float16):
         logits = logits.float()
     if temperature != 1.0:
@@ -69,6 +70,8 @@ def chunked_head(
         return head(output, hidden, targets, temperature, entropy_grad)
     parts = []
     for i in range(0, len(hidden), size):
+        # Each part's logits are freed after its forward pass and computed again in the backward
+        # pass.
         tokens = (hidden[i : i + size], targets[i : i + size])
         part = checkpoint(head, output, *tokens, temperature, entropy_grad, use_reentrant=False)
         parts.append(part)
@@ -86,6 +89,7 @@ def token_logprobs(
     decoder = model.get_decoder()
     # Without a mask: attention is causal, and pads stand at the right only.
     output = decoder(input_ids=batch.token_ids, attention_mask=None, use_cache=False)
+    # The logits at a position predict the next token, hence the tokens before the trained ones.
     hidden = output.last_hidden_state.flatten(0, 1)[batch.predictors]
     size = max(1, chunk // model.config.vocab_size)
     projection = model.get_output_embeddings()

@@ -70,6 +70,7 @@ class WeightSync:
     def check(self, engine: Engine, version: int) -> None:
         """The canary. Raises StaleWeights where the engine's version or its log-probs are not the
         learner's."""
+        # Cheap, and it names the fault exactly; the probe would only see a difference.
         if engine.version != version:
             raise StaleWeights(
                 f"the engine has the weights of step {engine.version}, the learner is at {version}"
@@ -87,6 +88,7 @@ class WeightSync:
     def _generate(self, engine: Engine, prompts: list[tuple[int, ...]]) -> list[Completion]:
         ids = [-1 - i for i in range(len(prompts))]  # no trajectory has these
         for i, prompt in zip(ids, prompts, strict=True):
+            # A fixed key: the probe's replies are the same whatever else a run draws.
             engine.submit(Request(i, prompt, self.sampling, draw_key(0, 0, i, 0)))
         done: dict[int, Completion] = {}
         while len(done) < len(ids):

@@ -81,6 +81,7 @@ def arithmetic_of(config: ModelConfig) -> tuple[torch.device, torch.dtype, str]:
 def _from_folder(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
     """Model and tokenizer of a Hugging Face folder or hub name."""
     folder = TINY if name == "tiny" else Path(name)
+    # A hub name has exactly one slash; anything else can only be a folder.
     path_like = name.startswith((".", "/", "~")) or name.count("/") != 1
     local = name == "tiny" or folder.exists() or path_like
     if local and not (folder / "config.json").is_file():
@@ -126,6 +127,7 @@ def _policy(name: str, model: Any, tokenizer: Any, dtype: str, max_model_len: in
         raise ConfigError(
             f"engine.max_model_len={max_model_len}: the model has {allowed} positions"
         )
+    # Padding is never attended to and never trained on, so any token will do.
     if model.config.pad_token_id is None:
         model.config.pad_token_id = chat.end_id
     # Checkpoints are served as they were trained: none of the base model's top-p or repetition

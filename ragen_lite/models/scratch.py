@@ -31,6 +31,7 @@ def make_model(
     """
     config = Qwen3Config(
         architectures=["Qwen3ForCausalLM"],
+        # Rounded up, since matrix kernels like multiples of 32.
         vocab_size=-(-len(tokenizer) // 32) * 32,
         hidden_size=hidden,
         intermediate_size=5 * hidden // 2,
@@ -46,6 +47,7 @@ def make_model(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
+    # The generator of the caller stays as it was.
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return Qwen3ForCausalLM(config)

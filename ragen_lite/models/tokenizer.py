@@ -104,6 +104,7 @@ def _phrases() -> Iterator[str]:
 def vocabulary() -> tuple[str, ...]:
     """The tokens beside the bytes and the control tokens."""
     phrases = [phrase for phrase in _phrases() if len(phrase) > LONG]
+    # The reminders are phrases of their own already; without them the count is of the tasks' words.
     units: Counter[str] = Counter()
     for name, env_id in taught_tasks().items():
         for text in _texts(name, env_id):
@@ -111,6 +112,7 @@ def vocabulary() -> tuple[str, ...]:
                 text = text.replace(protocol.reminder or "\n", "\n")
             units.update(UNIT.findall(text))
     frequent = sorted(unit for unit, count in units.items() if count >= OFTEN)
+    # Each once, in the order of its first appearance: the order decides the ids.
     return tuple(dict.fromkeys([*WORDS, *phrases, *frequent]))
 
 

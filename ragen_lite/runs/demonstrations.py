@@ -51,8 +51,11 @@ def from_policy(name: str, spec: EnvSpec, chat: Chat, seed: int) -> Source:
 
     def draw(step: int, place: int) -> Sample:
         for again in range(TRIES):
+            # A negative run seed: no training run has it, so no instance is shared with one by its
+            # seed.
             start = Start(task_seed(-1 - seed, step, place + again * APART))
             episode = play_episode(env, spec.id, POLICIES[name], start, until_deadlock=True)
+            # A failing environment teaches nothing; another instance takes its place.
             if episode.outcome is not Outcome.ERROR:
                 turns = [(turn.observation, turn.reply) for turn in episode.turns]
                 return encode(chat, episode.system, turns)

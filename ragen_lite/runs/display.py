@@ -59,6 +59,7 @@ class Display:
         self.run = run
         self.steps = sizes.steps
         self.console = Console()
+        # In a log file a wide line is better than a wrapped one.
         if not self.console.is_terminal:
             self.console = Console(width=WIDTH)
         self.live = Live(console=self.console, refresh_per_second=4, transient=True)
@@ -110,6 +111,8 @@ class Display:
 
     def rollout(self, finished: int, tokens: int) -> None:
         """Trajectories finished and tokens sampled in the step under way."""
+        # This is called after every token of the batch; drawing as often would cost more than
+        # sampling.
         if self.console.is_terminal and time.monotonic() - self._drawn > PAUSE:
             self._state = f"rollout: {tokens:,} tokens"
             self.progress.update(self._trajectories, completed=finished)

@@ -18,6 +18,8 @@ from ragen_lite.envs.dialogue import has_solver
 from ragen_lite.envs.registry import check_options
 from ragen_lite.runs.summaries import as_measurement, success
 
+# Far above any seed that a test uses. Train instances are drawn from hashes, and from the train
+# split only.
 FIRST_SEED = 1_000_000  # of the held-out instances
 WATCHED = 128  # instances at most that a run is watched on; the test split is measured on all
 
@@ -42,6 +44,7 @@ def make_spec(config: EnvConfig) -> EnvSpec:
 
 def check_splits(spec: EnvSpec, *splits: str) -> None:
     """See that a task of ours has an instance in each of the splits. Raises ConfigError."""
+    # Another's environment may not know splits; ours all do.
     env = spec.make()
     if not isinstance(env.unwrapped, TextTask):
         return

@@ -37,7 +37,8 @@ def run_slug(env_id: str, command: str, name: str) -> str:
     return f"{env.lower()}-{kind}{name}"
 
 
-# What a run may go on with changed; all else is what the run is.
+# Keys that may have other values when a run is resumed. All others say what the run is: with other
+# values it would be another run.
 _MAY_CHANGE = (
     "run.",
     "train.steps",
@@ -108,6 +109,7 @@ class Run:
     def _new(cls, root: Path, slug: str, settings: dict[str, Any]) -> Run:
         stamp = time.strftime("%Y%m%d-%H%M%S")
         folder = root / f"{stamp}-{slug}"
+        # Two runs may start within one second: the second gets a number.
         for again in range(1, 1000):
             if not folder.exists():
                 break
@@ -130,6 +132,7 @@ class Run:
         if run.checkpoint is None:
             notes = " ".join(run.notes)
             raise ConfigError(f"run.resume: {folder} holds no undamaged checkpoint. {notes}")
+        # Checked before anything is touched: a resume that is refused leaves the folder as it was.
         changed = run._changed(settings)
         if changed:
             raise ConfigError(
@@ -156,6 +159,7 @@ class Run:
     def _forget_after(self, step: int) -> None:
         """Drop what was logged after the checkpoint: those steps are made again."""
         kept = [row for row in self.metrics() if row["step"] <= step]
+        # Written beside its place and renamed: a kill leaves the old file or the new one, whole.
         draft = self.folder / ".metrics.jsonl.draft"
         draft.write_text("".join(json.dumps(row) + "\n" for row in kept))
         draft.replace(self.folder / "metrics.jsonl")
@@ -178,6 +182,7 @@ class Run:
         """The steps logged so far; a last line that was cut off is left out."""
         path = self.folder / "metrics.jsonl"
         rows = []
+        # A kill may cut the last line off; what stands before it is whole.
         for line in path.read_text().splitlines() if path.exists() else []:
             try:
                 rows.append(json.loads(line))
@@ -187,6 +192,7 @@ class Run:
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one step's metrics."""
+        # JSON has no inf and no nan.
         finite = {k: v if math.isfinite(v) else None for k, v in row.items()}
         with (self.folder / "metrics.jsonl").open("a") as handle:
             handle.write(json.dumps(finite, allow_nan=False) + "\n")
@@ -198,6 +204,7 @@ class Run:
         draft = path.with_name(f".{path.name}.draft")
         with (
             draft.open("wb") as raw,
+            # No name and no time in the header: the same records give the same bytes.
             gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=1, mtime=0) as out,
         ):
             for record in records:

@@ -19,6 +19,7 @@ class StopSignal:
         signal.signal(signal.SIGTERM, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        # After the first signal the usual handlers come back, so that a second one ends at once.
         self.requested = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

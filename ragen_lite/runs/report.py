@@ -110,6 +110,7 @@ def write_report(run: Run) -> None:
         body += [conversation(record) for record in read_trajectories(path)[:3] if record["turns"]]
     config = (run.folder / "config.yaml").read_text()
     body.append(f"<h2>config</h2><pre>{html.escape(config)}</pre>")
+    # All texts are escaped above; the page has no script.
     head = f"<meta charset=utf-8><title>ragen-lite</title><style>{STYLE}</style>"
     page = f"<!doctype html>{head}{''.join(body)}"
     (run.folder / "report.html").write_text(page, encoding="utf-8")

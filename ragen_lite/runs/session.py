@@ -63,6 +63,7 @@ class Session:
 
     def watch(self) -> dict[str, float]:
         """The eval/ metrics of the present policy, the random one and the solver."""
+        # They do not change while the policy learns, so they are played once.
         if self.baselines is None:
             self.baselines = val_baselines(self.rollout.spec, self.instances)
         watched = min(WATCHED, self.instances)
@@ -95,6 +96,7 @@ class Session:
 
 def optim_of(config: TrainConfig) -> Optim:
     """How the learner steps, from the configuration of a run; schedules go by optimiser steps."""
+    # Keys count iterations; an iteration makes this many optimiser steps.
     per_step = config.epochs * config.mini_batches
     return Optim(
         lr=config.lr,
@@ -130,6 +132,8 @@ def open_session(
     Raises:
         StaleWeights: the engine does not take the weights.
     """
+    # torch's generator is used by dropout only; every other draw has a key or a generator of its
+    # own.
     torch.manual_seed(settings.seed)
     learner = Learner(
         policy.model,
@@ -139,6 +143,7 @@ def open_session(
         reference,
         policy.autocast,
     )
+    # Before the engine is made: its first weights are already those of the checkpoint.
     if run.checkpoint is not None:
         checkpoint.restore(run.checkpoint, learner)
     engine, sync = generation.start_engine(

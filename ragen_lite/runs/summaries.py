@@ -104,6 +104,7 @@ def mean_regret(episodes: Sequence[Episode]) -> tuple[float | None, float | None
     """
     if len(by_task(episodes)) > 1:
         return None, None
+    # A lost game has an infinite regret, which no mean can hold: it is counted apart.
     known = [regret for e in episodes if (regret := e.total_regret) is not None]
     finite = [regret for regret in known if math.isfinite(regret)]
     mean = float(np.mean(finite)) if finite else None
