@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ragen_lite.agents.answer import EnvFailure, exchange_fields, outcome_of
 from ragen_lite.agents.environments import Handle
 from ragen_lite.agents.scripted import ScriptedPolicy
-from ragen_lite.agents.trajectory import Episode, Exchange, Outcome, Start
+from ragen_lite.agents.trajectory import Episode, Exchange, Outcome, Start, end_episode
 
 
 def play_episode(
@@ -26,16 +26,7 @@ def play_episode(
     system = ""
 
     def finish(outcome: Outcome, error: str | None = None) -> Episode:
-        return Episode(
-            env_id=env_id,
-            seed=start.seed,
-            group=start.group,
-            member=start.member,
-            turns=tuple(turns),
-            outcome=outcome,
-            error=error,
-            system=system,
-        )
+        return end_episode(env_id, start, system, turns, outcome, error)
 
     try:
         env.reset(start.seed, start.options)

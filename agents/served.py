@@ -19,7 +19,14 @@ from typing import Any
 from ragen_lite.agents.answer import EnvFailure, exchange_fields, outcome_of
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.errors import UserError
-from ragen_lite.agents.trajectory import Episode, Exchange, Outcome, Sampling, Start
+from ragen_lite.agents.trajectory import (
+    Episode,
+    Exchange,
+    Outcome,
+    Sampling,
+    Start,
+    end_episode,
+)
 
 FATAL = (  # where no request was answered yet, every other would fail alike
     *("AuthenticationError", "PermissionDeniedError", "NotFoundError"),
@@ -174,16 +181,7 @@ class ServedPolicy:
         system = ""
 
         def finish(outcome: Outcome, error: str | None = None) -> Episode:
-            return Episode(
-                env_id=self.spec.id,
-                seed=start.seed,
-                group=start.group,
-                member=start.member,
-                turns=tuple(turns),
-                outcome=outcome,
-                error=error,
-                system=system,
-            )
+            return end_episode(self.spec.id, start, system, turns, outcome, error)
 
         try:
             env.reset(start.seed, start.options)

@@ -165,6 +165,27 @@ class Episode:
         return math.fsum(regret for regret in regrets if regret is not None)
 
 
+def end_episode(
+    env_id: str,
+    start: Start,
+    system: str,
+    turns: Sequence[Exchange],
+    outcome: Outcome,
+    error: str | None = None,
+) -> Episode:
+    """The record of a conversation in text that began at ``start``."""
+    return Episode(
+        env_id=env_id,
+        seed=start.seed,
+        group=start.group,
+        member=start.member,
+        turns=tuple(turns),
+        outcome=outcome,
+        error=error,
+        system=system,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """One exact token sequence: what was fed and sampled, in one go of the model.

@@ -40,7 +40,7 @@ class NegativeLogLikelihood(Loss):
 
 
 @dataclass(frozen=True, slots=True)
-class Tutor:
+class SupervisedTrainer:
     """What a step of supervised learning needs."""
 
     session: Session
@@ -54,19 +54,19 @@ class Tutor:
 
 def sft(config: Config) -> None:
     """Fit a policy to demonstrations. Raises ConfigError for input that cannot work."""
-    with open_tutor(config) as tutor:
-        tutor.session.rollout.engine.sleep()
-        for step in range(tutor.session.run.start + 1, tutor.sizes.steps + 1):
-            metrics = learn_step(tutor, step)
-            finish_step(tutor, step, metrics)
-        write_report(tutor.session.run)
-        folder = tutor.session.run.folder / "checkpoints" / f"step-{tutor.sizes.steps}"
-        tutor.display.note(f"model: {folder}")
+    with open_trainer(config) as trainer:
+        trainer.session.rollout.engine.sleep()
+        for step in range(trainer.session.run.start + 1, trainer.sizes.steps + 1):
+            metrics = learn_step(trainer, step)
+            finish_step(trainer, step, metrics)
+        write_report(trainer.session.run)
+        folder = trainer.session.run.folder / "checkpoints" / f"step-{trainer.sizes.steps}"
+        trainer.display.note(f"model: {folder}")
 
 
 @contextlib.contextmanager
-def open_tutor(config: Config) -> Iterator[Tutor]:
-    """A tutor for a configuration; however it ends, it says where the last checkpoint is."""
+def open_trainer(config: Config) -> Iterator[SupervisedTrainer]:
+    """A trainer for a configuration; however it ends, it says where the last checkpoint is."""
     engine = generation.resolve(config.engine, config.model.dtype)
     config = replace(config, engine=engine.config)
     spec = make_spec(config.env)
@@ -78,7 +78,7 @@ def open_tutor(config: Config) -> Iterator[Tutor]:
         # Cross-entropy is at temperature 1; sample.temperature is for the evaluations.
         session.learner.temperature = 1.0
         source = make_source(config.demos, spec, policy.chat, config.seed)
-        tutor = Tutor(
+        trainer = SupervisedTrainer(
             session=session,
             source=source,
             sizes=config.train,
@@ -88,7 +88,7 @@ def open_tutor(config: Config) -> Iterator[Tutor]:
             stop=StopSignal(),
         )
         try:
-            yield tutor
+            yield trainer
         except Interrupted:
             display.note(session.farewell())
         except (EngineFailure, StaleWeights):
@@ -98,14 +98,14 @@ def open_tutor(config: Config) -> Iterator[Tutor]:
             session.close()
 
 
-def learn_step(tutor: Tutor, step: int) -> dict[str, float]:
+def learn_step(trainer: SupervisedTrainer, step: int) -> dict[str, float]:
     """Draw demonstrations and make the optimiser steps; returns the metrics of the last."""
-    session = tutor.session
-    sizes = tutor.sizes
+    session = trainer.session
+    sizes = trainer.sizes
     metrics: dict[str, float] = {}
     began = time.perf_counter()
     places = range(sizes.groups * sizes.group_size)
-    demonstrations = [tutor.source(step, place) for place in places]
+    demonstrations = [trainer.source(step, place) for place in places]
     drawn = time.perf_counter()
     for part in np.array_split(np.array(places), sizes.mini_batches):
         samples = [demonstrations[i] for i in part]
@@ -124,22 +124,22 @@ def learn_step(tutor: Tutor, step: int) -> dict[str, float]:
     return metrics | times
 
 
-def finish_step(tutor: Tutor, step: int, metrics: dict[str, float]) -> None:
+def finish_step(trainer: SupervisedTrainer, step: int, metrics: dict[str, float]) -> None:
     """Save, watch and log. Raises Interrupted."""
-    session = tutor.session
-    stopped = tutor.stop.requested
-    last = step == tutor.sizes.steps
+    session = trainer.session
+    stopped = trainer.stop.requested
+    last = step == trainer.sizes.steps
     row: dict[str, Any] = {"step": step, **metrics}
     session.done = step
-    if stopped or last or step % tutor.save_every == 0:
+    if stopped or last or step % trainer.save_every == 0:
         session.save()
-    due = tutor.evaluate_every and step % tutor.evaluate_every == 0
+    due = trainer.evaluate_every and step % trainer.evaluate_every == 0
     if not stopped and (last or due):
         session.hand_over(step)
         row |= session.watch()
         session.rollout.engine.sleep()
     session.run.log(row)
-    tutor.display.step(row)
+    trainer.display.step(row)
     if stopped:
         raise Interrupted
 
