@@ -12,7 +12,9 @@ from ragen_lite.envs.splits import split_of
 
 ActT = TypeVar("ActT")
 InstanceT = TypeVar("InstanceT")
-DRAWS = 10_000  # instances drawn at most to find one of the wanted split
+# Instances drawn at most to find one of the wanted split. The smallest splits hold 10% of all
+# instances, so only a task with very few different ones can fail to find any.
+DRAWS = 10_000
 
 
 class TextTask(gym.Env[str, ActT], Generic[ActT]):
@@ -40,13 +42,20 @@ class TextTask(gym.Env[str, ActT], Generic[ActT]):
     stochastic: bool = False
     """Whether chance goes on after the reset, so that no policy can promise success."""
     instance: str = ""
-    """The present instance as text. Two that are the same are written alike; the hash of this text
-    decides the split."""
+    """The present instance as text.
+
+    Two instances that are the same are written alike. The hash of this text decides the split.
+    """
     conversation: bool = False
-    """Whether observations are whole messages and actions whole replies, which Dialogue passes on
-    as they are."""
+    """Whether observations are whole messages, and actions whole replies.
+
+    Dialogue then passes both on as they are.
+    """
     turn_penalty: float = 0.0
-    """What an unreadable reply costs, in reward: at least what the cheapest readable one costs."""
+    """What an unreadable reply costs, in reward.
+
+    It is at least what the cheapest readable reply costs, so that breaking the format never pays.
+    """
 
     @property
     def instructions(self) -> str:
@@ -56,6 +65,7 @@ class TextTask(gym.Env[str, ActT], Generic[ActT]):
     @property
     def has_solver(self) -> bool:
         """Whether ``solve`` tells the best actions."""
+        # Asked of the class: a task that writes a ``solve`` of its own has a solver.
         return type(self).solve is not TextTask.solve
 
     def solve(self) -> list[ActT] | None:
@@ -69,7 +79,11 @@ class TextTask(gym.Env[str, ActT], Generic[ActT]):
         """One turn of a teacher: a thought, and the actions that follow it.
 
         The solver's turn, unless a task knows better; a random one where there is no solver.
+
+        Args:
+            rng: the teacher's own randomness, apart from the environment's.
         """
+        # A plan of None or of no actions is a state that the solver cannot help.
         plan = self.solve() if self.has_solver else None
         return "", (plan or self.guess(rng))[: self.max_actions_per_turn]
 
@@ -81,12 +95,18 @@ class TextTask(gym.Env[str, ActT], Generic[ActT]):
         return "", self.guess(rng)
 
     def guess(self, rng: np.random.Generator) -> list[ActT]:
-        """One turn of the uniform random policy: as many random actions as the turn allows."""
+        """One turn of the uniform random policy.
+
+        Of a Discrete space it is as many random actions as the turn allows; of any other, one
+        sample.
+        """
         space: gym.spaces.Space[Any] = self.action_space
         if isinstance(space, gym.spaces.Discrete):
             numbers = rng.integers(int(space.n), size=self.max_actions_per_turn)
             actions: list[ActT] = (int(space.start) + numbers).tolist()
             return actions
+        # A space samples from a generator of its own. Seeding it makes the sample depend on
+        # ``rng`` alone.
         space.seed(int(rng.integers(2**31)))
         return [space.sample()]
 
@@ -98,11 +118,13 @@ class TextTask(gym.Env[str, ActT], Generic[ActT]):
         Args:
             split: train, val or test.
             make: draws an instance from the task's own randomness.
-            content: writes an instance as text.
+            content: writes an instance as text. It leaves out what makes no difference, such as
+                the order of the numbers, so that equal instances share a split.
 
         Raises:
             RuntimeError: none of 10,000 instances belongs to the split.
         """
+        # Rejection: within a split the instances are distributed as ``make`` draws them.
         for _ in range(DRAWS):
             instance = make()
             self.instance = content(instance)

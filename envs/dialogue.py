@@ -15,14 +15,15 @@ from ragen_lite.envs.formats import PROTOCOLS, REMINDERS_ZH, Unreadable
 from ragen_lite.envs.spaces import text_space
 from ragen_lite.envs.splits import chance_stream
 
-SEPARATOR = " || "
-FEW_ACTIONS = 30  # so many names are listed where a reply could not be read
-FRAME = 400  # characters that a message has around the task's observation
+SEPARATOR = " || "  # between the actions of one reply
+# A note on an unreadable reply lists all of a game's actions up to this many, else one example.
+FEW_ACTIONS = 30
+FRAME = 400  # characters that a message may have around the task's observation
 
 
 @dataclass(slots=True)
 class _TurnSoFar:
-    """What the actions of one reply have come to."""
+    """What the actions of one reply have come to; ``reward`` is their sum."""
 
     reward: float = 0.0
     terminated: bool = False
@@ -32,11 +33,11 @@ class _TurnSoFar:
 class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs):
     """A conversation with a task: observations are user messages, actions are whole replies.
 
-    One step reads one reply, steps the task once per action in it, and sums the rewards. It ends
-    with the task or at the task's own budgets (``max_turns``, ``max_actions_per_turn``,
-    ``max_actions``; 10, 1 and their product where the task names none). An unreadable reply changes
+    One step reads one reply, steps the task once per action in it, and sums the rewards. The
+    episode ends with the task or at the task's own budgets: ``max_turns`` replies,
+    ``max_actions_per_turn`` actions in a reply, and ``max_actions`` in all (10, 1 and their product
+    where the task names none). Actions beyond a budget are left out. An unreadable reply changes
     nothing, uses up its turn, and costs the task's ``turn_penalty`` (0.1 where it names none).
-    Actions beyond a budget are left out.
 
     Example, Sokoban's second turn as the policy sees it (rows of the room left out)::
 
@@ -55,7 +56,8 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         protocol: one of PROTOCOLS; the task's own where it is left out.
 
     Raises:
-        ValueError: unknown protocol. TypeError: spaces that are no text.
+        ValueError: unknown protocol.
+        TypeError: observations that are no Text, or actions that are neither Discrete nor Text.
     """
 
     def __init__(self, env: gym.Env[Any, Any], protocol: str | None = None) -> None:
@@ -65,6 +67,7 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         space = env.observation_space
         if not isinstance(space, gym.spaces.Text):
             raise TypeError(f"{task} observes {space}, but Dialogue needs a Text observation space")
+        # Every attribute of a task has a default here, so an environment that is no TextTask works.
         self._name_actions(task)
         self._read_budgets(task)
         name = protocol or getattr(task, "protocol", "think_answer")
@@ -74,6 +77,8 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         chinese = getattr(task, "language", "en") == "zh"
         self._reminder = REMINDERS_ZH[name] if chinese else self.protocol.reminder
         self._whole = bool(getattr(task, "conversation", False))
+        # The message's space holds the task's characters and those of the reminder, which may be
+        # Chinese. A conversation is not framed, so its space is the task's own.
         letters = space.character_set | frozenset(self._reminder)
         framed = text_space(space.max_length + FRAME, letters)
         self.observation_space = space if self._whole else framed
@@ -90,6 +95,7 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
             self._names = tuple(getattr(task, "action_names", ())) or tuple(map(str, numbers))
         elif not isinstance(space, gym.spaces.Text):
             raise TypeError(f"{task} acts in {space}, but Dialogue needs Discrete or Text actions")
+        # Words are read in any case: "up" is "Up".
         self._ids = {word.lower(): number for number, word in enumerate(self._names, self._first)}
 
     def _read_budgets(self, task: Any) -> None:
@@ -123,10 +129,15 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
     ) -> tuple[str, dict[str, Any]]:
         """Start an instance; returns the first user message and the task's info.
 
-        ``options["member"]``, with a seed, gives what chance does afterwards a stream of its own.
+        Args:
+            seed: of the instance.
+            options: ``split`` for the task. ``member``, with a seed, gives what chance does after
+                the reset a stream of its own.
         """
         observation, info = self.env.reset(seed=seed, options=options)
         self._check(observation, info)
+        # The task has drawn its instance from the seed alone, so it is the same for all members of
+        # a group. What chance does from here on (a card, a slippery step) differs between them.
         if seed is not None and options and "member" in options:
             self.unwrapped.np_random = chance_stream(seed, options["member"])
         self.turn = 1
@@ -136,7 +147,11 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         return self._message(""), start
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Read one reply and carry out its actions; the observation is the next message."""
+        """Read one reply and carry out its actions; the observation is the next message.
+
+        The reward is the sum over the reply's actions, or minus ``turn_penalty`` where the reply
+        is unreadable. An episode at the end of a budget is truncated, not terminated.
+        """
         why = None
         actions: list[Any] = []
         try:
@@ -147,6 +162,7 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         if why is not None:
             turn.reward = -self.turn_penalty
         self.turn += 1
+        # A conversation reads its replies itself and says in its own info what it could not read.
         if not self._whole:
             info["unreadable"] = why
         note = f"Your reply could not be read: {why}.\n" if why else ""
@@ -174,6 +190,7 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
                 break
         if self._whole:
             return turn, dict(info)
+        # A sum with one unknown part is unknown.
         known = [float(regret) for regret in regrets if regret is not None]
         regret = sum(known) if known and len(known) == len(regrets) else None
         return turn, {**info, "actions": words, "unreadable": None, "regret": regret}
@@ -190,8 +207,12 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
             )
 
     def read(self, reply: str) -> list[Any]:
-        """The actions of a reply: numbers of a game, or the one text of an answer. Raises
-        Unreadable."""
+        """The actions of a reply: numbers of a game, or the one text of an answer.
+
+        Raises:
+            Unreadable: the reply breaks the format, its answer is empty, or it names an action that
+                the game does not have.
+        """
         if self._whole:
             return [reply]
         answer = self.protocol.read(reply).strip()
@@ -200,13 +221,19 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
                 raise Unreadable("the answer is empty")
             return [answer]
         words = [word.strip() for word in answer.split(SEPARATOR.strip())]
+        # One unknown action makes the whole reply unreadable: no half of a plan is carried out.
         unknown = [word for word in words if word.lower() not in self._ids]
         if unknown:
             raise Unreadable(f"the answer must be {self._allowed()}")
         return [self._ids[word.lower()] for word in words]
 
     def write(self, thought: str, actions: list[Any]) -> str:
-        """The reply that carries out ``actions``: what ``read`` reads back."""
+        """The reply that carries out ``actions``, which ``read`` reads back.
+
+        Args:
+            thought: what stands before the answer, where the protocol has a place for it.
+            actions: numbers of a game, or one text.
+        """
         if self._whole:
             return str(actions[0])
         return self.protocol.write(
@@ -218,12 +245,16 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         task: Any = self.unwrapped
         if hasattr(task, "guess"):
             return list(task.guess(rng))
+        # A space samples from a generator of its own, so it is seeded from ``rng``.
         space = self.env.action_space
         space.seed(int(rng.integers(2**31)))
         return [space.sample() for _ in range(self.max_actions_per_turn)]
 
     def plan(self) -> list[Any] | None:
-        """The solver's next turn; None where there is no solver, or nothing that it can do."""
+        """The solver's next turn, as many actions as it may have.
+
+        None where there is no solver, or nothing that it can do.
+        """
         task: Any = self.unwrapped
         solution = task.solve() if has_solver(task) else None
         return solution[: self.max_actions_per_turn] if solution else None
@@ -245,9 +276,13 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
             lines = f"Turn {self.turn}:\nState:\n{lines}\nYou have {left} actions left."
         elif self.max_turns > 1:
             lines = f"Turn {self.turn}:\n{lines}"
+        # The reminder of the protocol ``free`` is empty.
         return f"{note}{lines} {self._reminder}".rstrip()
 
 
 def has_solver(task: Any) -> bool:
-    """Whether a task says its best actions; anybody's does where it has a ``solve``."""
+    """Whether a task says its best actions.
+
+    An environment that does not declare it has a solver where it has a ``solve``.
+    """
     return bool(getattr(task, "has_solver", hasattr(task, "solve")))

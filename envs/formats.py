@@ -15,7 +15,11 @@ class Unreadable(ValueError):
 
 
 def _between(reply: str, tag: str) -> tuple[str, str, str]:
-    """Split at ``<tag>…</tag>``, which must stand there exactly once: (before, inside, after)."""
+    """Split at ``<tag>…</tag>``, which must stand there exactly once: (before, inside, after).
+
+    Raises:
+        Unreadable: the tag is missing, stands there twice, or ends before it starts.
+    """
     start = f"<{tag}>"
     end = f"</{tag}>"
     if reply.count(start) != 1 or reply.count(end) != 1 or reply.index(start) > reply.index(end):
@@ -26,10 +30,16 @@ def _between(reply: str, tag: str) -> tuple[str, str, str]:
 
 
 def read_think_answer(reply: str) -> str:
-    """The answer of ``<think>…</think><answer>…</answer>`` with nothing but white space around the
-    two."""
+    """The answer of ``<think>…</think><answer>…</answer>``.
+
+    Nothing but white space may stand around the two.
+
+    Raises:
+        Unreadable: a tag is missing or doubled, or there is other text.
+    """
     before, _, rest = _between(reply, "think")
-    _between(reply, "answer")  # none in the thought either
+    # The whole reply is checked first: ``rest`` would not show an ``<answer>`` in the thought.
+    _between(reply, "answer")
     between, answer, after = _between(rest, "answer")
     if before.strip() or between.strip() or after.strip():
         raise Unreadable("no text is allowed outside the tags")
@@ -37,14 +47,24 @@ def read_think_answer(reply: str) -> str:
 
 
 def read_answer(reply: str) -> str:
-    """The inside of the only ``<answer>…</answer>``, whatever stands around it."""
+    """The inside of the only ``<answer>…</answer>``, whatever stands around it.
+
+    Raises:
+        Unreadable: there is none, or more than one.
+    """
     return _between(reply, "answer")[1]
 
 
 def read_boxed(reply: str) -> str:
-    r"""The inside of the last ``\boxed{…}``, braces balanced."""
+    r"""The inside of the last ``\boxed{…}``, braces balanced.
+
+    Raises:
+        Unreadable: there is no box, or the last one is not closed.
+    """
+    # Braces are counted, since an answer such as \boxed{\frac{1}{2}} has braces of its own.
     start = reply.rfind("\\boxed{")
     depth = 0
+    # Place 6 of a box is its opening brace; the text begins at 7. Without a box the range is empty.
     for end in range(start + 6, len(reply) if start >= 0 else 0):
         depth += {"{": 1, "}": -1}.get(reply[end], 0)
         if depth == 0:
@@ -53,7 +73,7 @@ def read_boxed(reply: str) -> str:
 
 
 def last_boxed(reply: str) -> str | None:
-    r"""The text of the last ``\boxed{}``."""
+    r"""The text of the last ``\boxed{}``, stripped; None where there is none that is closed."""
     try:
         return read_boxed(reply).strip()
     except Unreadable:
@@ -67,7 +87,13 @@ def read_free(reply: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """How a reply is asked for, read and written."""
+    """How a reply is asked for, read and written.
+
+    Attributes:
+        reminder: the sentence at the end of every user message.
+        read: from a reply to the text of its answer; raises Unreadable.
+        write: from a thought and an answer to a reply that ``read`` reads back.
+    """
 
     reminder: str
     read: Callable[[str], str]
@@ -87,9 +113,12 @@ def _write_boxed(thought: str, answer: str) -> str:
 
 
 def _write_free(thought: str, answer: str) -> str:
+    # The whole reply is the answer, so a thought has no place.
     return answer
 
 
+# The reminders in Chinese, by the names of PROTOCOLS. The tags are the same in both languages: the
+# readers look for them.
 REMINDERS_ZH = {
     "think_answer": "请始终按此格式回答：<think> [你的思考] </think> <answer> [你的答案] </answer>",
     "answer": "请把答案写在 <answer> [你的答案] </answer> 中",
@@ -97,6 +126,8 @@ REMINDERS_ZH = {
     "free": "",
 }
 
+# By the names that ``env.protocol`` takes. The reminder is part of every prompt, so its wording
+# matters to a model that was trained on it.
 PROTOCOLS = {
     "think_answer": Protocol(
         "Always output: <think> [your thoughts] </think> <answer> [your answer] </answer>",

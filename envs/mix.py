@@ -1,5 +1,7 @@
-"""Several tasks as one: mixed by weight, or one after the other as a curriculum; each keeps its
-rules and budgets."""
+"""Several tasks as one: mixed by weight, or one after the other as a curriculum.
+
+Each task keeps its rules, its prompts and its budgets.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,7 @@ from ragen_lite.envs.registry import check_options, find
 from ragen_lite.envs.spaces import AnyText, text_space
 from ragen_lite.envs.splits import requested_split
 
+# What a task's entry may say beside the options of its constructor.
 OPTIONS = ("env", "weight", "protocol", "habits")
 HABITS = ("timid", "aimless", "slip")
 DEFAULT = {"sokoban": 2, "frozen_lake": 1, "countdown": 1}
@@ -35,9 +38,15 @@ class Mix(TextTask[str]):
     share of its actions, or of its answers, that are random).
 
     ``info`` is the task's own, and ``task``, its label: success is counted for each.
+
+    Raises:
+        ValueError: no task, an unknown one, a weight or a habit out of its range, or an option that
+            the task does not have.
     """
 
     metadata = {"render_modes": ["ansi"], "render_fps": 1}
+    # Each task has a Dialogue of its own inside, which writes its messages and reads its replies.
+    # The Dialogue around the mixture passes both on as they are.
     conversation = True
     protocol = "free"
 
@@ -58,6 +67,7 @@ class Mix(TextTask[str]):
         self.render_mode = render_mode
         self.curriculum = curriculum
         self.labels = tuple(entries)
+        # "From 0 and below infinity" is false for NaN too.
         told = [entry.get("weight", 1) for entry in entries.values()]
         if not all(isinstance(w, (int, float)) and 0 <= w < math.inf for w in told) or not sum(
             told
@@ -85,9 +95,12 @@ class Mix(TextTask[str]):
             check_options(env_id, kwargs)
             env: gym.Env[Any, Any] = gym.make(env_id, disable_env_checker=True, **kwargs)
             self.dialogues[label] = Dialogue(env, entry.get("protocol"))
+        # A first task, so that the prompt can be read before the first reset.
         parts = list(self.dialogues.values())
         self.label = self.labels[0]
         self.active = parts[0]
+        # A reply is one action here. The largest budget never cuts a task short: each task's own
+        # Dialogue ends its episodes.
         self.max_turns = self.max_actions = max(part.max_turns for part in parts)
         self.max_actions_per_turn = 1
         self.stochastic = any(getattr(part.unwrapped, "stochastic", False) for part in parts)
@@ -102,15 +115,24 @@ class Mix(TextTask[str]):
 
     @property
     def time_limit(self) -> float | None:
-        """The longest of the tasks' time limits, where one has any."""
+        """The longest of the tasks' time limits, in seconds; None where no task has one."""
         limits = [getattr(part.unwrapped, "time_limit", None) for part in self.dialogues.values()]
         return max((limit for limit in limits if limit), default=None)
 
     def _choose(self, progress: float | None) -> str:
+        """The label of the task that an episode plays.
+
+        The tasks' shares lie one after the other on the line from 0 to 1. A random place on it
+        picks a task by weight; the progress of training as the place makes the curriculum.
+        Evaluation has no progress, so it mixes.
+        """
+        # Drawn in either case, so that the instance's seed does not depend on the curriculum.
         drawn = self.np_random.random()
         place = (
             drawn if progress is None or not self.curriculum else min(max(progress, 0.0), 1 - 1e-9)
         )
+        # "right": a task of weight 0 is never picked, not even at its edge. The sum of the shares
+        # may be rounded to less than 1, so the last task takes what lies beyond it.
         return self.labels[
             min(int(np.searchsorted(np.cumsum(self.shares), place, "right")), len(self.labels) - 1)
         ]
@@ -118,18 +140,24 @@ class Mix(TextTask[str]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """Draw a task and an instance of it; ``options["progress"]`` (0 to 1) is how far training
-        has come."""
+        """Draw a task and an instance of it; returns its first message and its info.
+
+        Args:
+            seed: of the task and of its instance.
+            options: ``split``, ``member``, and ``progress``, which is how far training has come,
+                from 0 to 1.
+        """
         super().reset(seed=seed)
         given = {**(options or {}), "split": requested_split(options)}
         self.label = self._choose(given.get("progress"))
         self.active = self.dialogues[self.label]
         message, info = self.active.reset(seed=int(self.np_random.integers(2**31)), options=given)
+        # Environments that are no TextTask name no instance; their first message stands for it.
         self.instance = f"{self.label}: {getattr(self.active.unwrapped, 'instance', '') or message}"
         return message, {**info, "task": self.label}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """One reply, to the present task."""
+        """One reply, to the present task; ``info`` has the task's label beside its own entries."""
         message, reward, terminated, truncated, info = self.active.step(action)
         return message, reward, terminated, truncated, {**info, "task": self.label}
 
@@ -145,7 +173,7 @@ class Mix(TextTask[str]):
         return all(has_solver(part.unwrapped) for part in self.dialogues.values())
 
     def solve(self) -> list[str] | None:
-        """The present task's next solver turn as a reply."""
+        """The present task's next solver turn as a reply; None where its solver has none."""
         plan = self.active.plan()
         return [self.active.write("", plan)] if plan else None
 
@@ -154,7 +182,10 @@ class Mix(TextTask[str]):
         return [self.active.write("", self.active.guess(rng))]
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[str]]:
-        """A teacher's turn as a reply, with the task's habits."""
+        """A teacher's turn as a reply, with the task's habits.
+
+        The thought stands in the reply, so the first value is empty.
+        """
         task: Any = self.active.unwrapped
         habits = self.habits[self.label]
         if not hasattr(task, "demonstrate"):
@@ -164,6 +195,7 @@ class Mix(TextTask[str]):
         )
         if rng.random() < habits["timid"]:
             actions = actions[:1]
+        # Each action slips on its own, to the first action of a random turn.
         slipped = [
             self.active.guess(rng)[0] if rng.random() < habits["slip"] else action
             for action in actions

@@ -18,11 +18,16 @@ class TextArena(Suite):
             ``FrozenLake-v0-random``; its observations are the game's messages, each once.
         max_turns: replies; games have limits of their own too.
 
+    Raises:
+        ImportError: TextArena is not installed.
+        ValueError: there is no such game, it is not for one player, or it needs a word list that is
+            not installed.
+
     The reward comes at the end and is the game's, mostly 0 to 1; success is 1 or more. An action
     that breaks the game's rules is the game's to punish.
     """
 
-    form = "[{}]"
+    form = "[{}]"  # TextArena's games read a move in square brackets
 
     def __init__(
         self, task: str = "GuessTheNumber-v0", max_turns: int = 20, render_mode: str | None = None
@@ -30,6 +35,8 @@ class TextArena(Suite):
         self._open(max_turns, render_mode)
         package("textarena", "pip install 'ragen-lite[textarena]'")
         known = importlib.import_module("textarena.envs.registration").ENV_REGISTRY
+        # A game's ``-raw`` version has no wrappers. TextArena's default ones repeat the whole
+        # conversation in each observation.
         raw = task if task.endswith("-raw") else f"{task}-raw"
         if raw not in known:
             names = sorted(name.removesuffix("-raw") for name in known if name.endswith("-raw"))
@@ -37,6 +44,9 @@ class TextArena(Suite):
         self.task = task
         self._raw = raw
         self.turn_penalty = 0.1
+        # One game is begun at once, so that what is wrong with a task is said here and not in the
+        # first reset. TextArena checks the number of players by an assertion, and nltk raises
+        # LookupError for a missing word list.
         try:
             self._begin(0)
         except AssertionError as error:
@@ -49,9 +59,11 @@ class TextArena(Suite):
 
     @property
     def instructions(self) -> str:
+        """The system prompt; a game's own rules are in its first message."""
         return "Play the game. Your answer is what the game reads, in the form it asks for."
 
     def _begin(self, seed: int) -> Any:
+        """A new game of TextArena's, reset for one player."""
         arena = importlib.import_module("textarena")
         with self.own_randomness(seed):
             inner = arena.make(self._raw)
@@ -59,14 +71,17 @@ class TextArena(Suite):
         return inner
 
     def _content(self, inner: Any) -> str:
+        """The instance as text, which decides its split: the game's state."""
         content = str(sorted((str(k), str(v)) for k, v in (inner.state.game_state or {}).items()))
-        if (
-            " at 0x" in content
-        ):  # of an object that does not tell what it holds; the first message does
+        # An address is the text of an object that does not tell what it holds. It differs from
+        # process to process, so it is cut out, and the first messages are added, which tell more.
+        if " at 0x" in content:
             content = re.sub(r" at 0x[0-9a-f]+", "", f"{content} {inner.state.observations}")
         return content
 
     def _messages(self) -> str:
+        """What the game has said since the last call; reading it takes it away."""
+        # -1 is the game itself. The player's own moves come back as messages too.
         _, messages = self.inner.get_observation()
         return "\n".join(str(text).strip() for sender, text, _ in messages if sender == -1)
 
@@ -84,13 +99,17 @@ class TextArena(Suite):
         return self._text, {"success": False}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """One move, in the game's own words."""
+        """One move, in the game's own words.
+
+        The last message of a game is why it ended. Its reward comes then; all before are 0.
+        """
         with self.own_randomness():
             done, _ = self.inner.step(action)
             if not done:
                 self._text = self._messages()
                 return self._text, 0.0, False, False, {"success": False}
             rewards, told = self.inner.close()
+        # Player 0 is the only one.
         reward = float((rewards or {}).get(0, 0.0))
         self._text = str((told or {}).get(0, {}).get("reason", ""))
         return self._text, reward, True, False, {"success": reward >= 1}

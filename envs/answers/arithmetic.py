@@ -17,14 +17,18 @@ REWARDS = {
     "tinyzero": (0.0, 0.1, 1.0),  # TinyZero, verl/utils/reward_score/multiply.py
     "strict": (0.0, 0.0, 1.0),
 }
+# The longest product of two operands has 24 digits. 40 is far above, and quick to read.
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
+# Groups of three must be whole: 1,200, but not 12,00.
 _GROUPED = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3}){1,13}")
 
 
 def whole_number(text: str, grouped: bool = False) -> int | None:
     """The whole number that a text is, white space around it aside; None where it is none.
 
-    ASCII digits only, 40 at most; ``grouped`` takes commas between thousands and a dollar sign too.
+    Args:
+        text: ASCII digits only, 40 at most, with or without a sign.
+        grouped: take commas between thousands, and a dollar sign in front, too.
 
     >>> whole_number(" -12 "), whole_number("1_0"), whole_number("$1,200", grouped=True)
     (-12, None, 1200)
@@ -38,8 +42,14 @@ def whole_number(text: str, grouped: bool = False) -> int | None:
 
 
 def columns(a: int, b: int, operator: str) -> list[str]:
-    """A sum or difference worked out in writing, ones first; a difference of the larger less the
-    smaller.
+    """A sum or difference worked out in writing: one step a column, ones first.
+
+    A difference is the larger number less the smaller. The last column of a sum keeps its carry.
+
+    Args:
+        a: from 0.
+        b: from 0.
+        operator: ``+`` or ``-``.
 
     >>> columns(37, 48, "+"), columns(52, 17, "-")
     (['7 + 8 = 15', '3 + 4 + 1 = 8'], ['12 - 7 = 5', '5 - 1 - 1 = 3'])
@@ -54,6 +64,8 @@ def columns(a: int, b: int, operator: str) -> list[str]:
             value = x + y + carry
             after = value // 10
         else:
+            # ``carry`` is the 1 that the column before has borrowed; ``after`` is what this one
+            # borrows from the next.
             after = int(x < y + carry)
             x += 10 * after
             value = x - y - carry
@@ -71,13 +83,16 @@ class Arithmetic(TextTask[str]):
         operators: some of ``+-*``.
         reward: ``tinyzero`` (0 for no whole number, 0.1 wrong, 1 right) or ``strict`` (0, 0, 1).
 
+    Raises:
+        ValueError: an option out of its range.
+
     ``info``: success; value (the number answered, or None).
     """
 
     metadata = {"render_modes": ["ansi"], "render_fps": 1}
     max_turns = max_actions_per_turn = max_actions = 1
     turn_penalty = 0.0
-    default = "+-"
+    default = "+-"  # the operators where none are given
 
     def __init__(
         self,
@@ -105,9 +120,11 @@ class Arithmetic(TextTask[str]):
 
     @property
     def instructions(self) -> str:
+        """The system prompt."""
         return "Work out the result. The answer is one whole number, in digits."
 
     def _operand(self) -> int:
+        # Uniform below 10**digits, so small numbers with fewer digits come up too.
         digits = self.digits - int(self.np_random.integers(3) == 0)
         return int(self.np_random.integers(10**digits))
 
@@ -131,7 +148,7 @@ class Arithmetic(TextTask[str]):
     @staticmethod
     def _content(made: tuple[int, str, int]) -> str:
         a, operator, b = made
-        # a + b is the same instance as b + a
+        # a + b is the same instance as b + a, and a * b as b * a.
         return f"{a} - {b}" if operator == "-" else f"{min(a, b)} {operator} {max(a, b)}"
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -151,15 +168,21 @@ class Arithmetic(TextTask[str]):
 
     def guess(self, rng: np.random.Generator) -> list[str]:
         """A random number of at most as many digits as an answer may have."""
+        # A product has up to twice as many digits as its factors.
         digits = rng.integers(10, size=self.digits * (1 + ("*" in self.operators)))
         return [str(int("".join(map(str, digits))))]
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[str]]:
-        """The answer, worked out column by column; products by the distributive law, one digit of
-        the second operand at a time."""
+        """The answer; the thought works it out in writing.
+
+        Sums and differences go column by column. Products go by the distributive law, one digit of
+        the second operand at a time, the highest first.
+        """
         if self.operator != "*":
+            # A difference below 0 is worked out the other way round, so its sign is said first.
             sign = "minus, " if self.answer < 0 else ""
             return sign + ", ".join(columns(self.a, self.b, self.operator)), self.solve()
+        # 305 is taken apart into 5 and 300; zeros add nothing.
         parts = [
             int(digit) * 10**place
             for place, digit in enumerate(reversed(str(self.b)))

@@ -1,8 +1,7 @@
-"""Countdown by the rules of TinyZero, mini-deepseek-r1 and unlock-deepseek: reach the target with
-every number, once.
+"""Countdown: reach the target with every number, each used once.
 
-Answers are parsed, never evaluated: whole numbers, the operators and brackets, in exact fractions
-(expression.py).
+The rewards are those of TinyZero, mini-deepseek-r1 and unlock-deepseek. Answers are parsed, never
+evaluated: whole numbers, the operators and brackets, in exact fractions (expression.py).
 """
 
 from __future__ import annotations
@@ -28,12 +27,11 @@ from ragen_lite.envs.splits import one_of, requested_split
 # What an answer earns: (readable but wrong, right). An unreadable reply earns 0.
 REWARDS = {
     "tinyzero": (0.1, 1.0),  # TinyZero, verl/utils/reward_score/countdown.py
-    "mini_r1": (
-        1.0,
-        2.0,
-    ),  # mini-deepseek-r1 and unlock-deepseek: 1 for the format, 1 for the equation
+    # mini-deepseek-r1 and unlock-deepseek: 1 for the format, 1 for the equation
+    "mini_r1": (1.0, 2.0),
     "strict": (0.0, 1.0),
 }
+# The system prompt and the message, by language.
 RULES = {
     "en": (
         "Write an arithmetic expression that equals the target. Use {operators} and brackets, and"
@@ -60,6 +58,9 @@ class Countdown(TextTask[str]):
             is not empty, with or without a line break between (TinyZero itself reads an answer
             without a thought too: ``env.protocol=answer``).
         language: of the rules and the instance, ``en`` or ``zh``.
+
+    Raises:
+        ValueError: an option out of its range.
 
     Every instance is built from a solution. ``info``: success; value (the answer's, as text, or
     None); why (what is wrong with the answer, or None).
@@ -105,6 +106,7 @@ class Countdown(TextTask[str]):
         self.min_target = min_target
         self.max_target = max_target
         self.render_mode = render_mode
+        # In one fixed order, so that the same operators in another order are the same task.
         self.operators = "".join(o for o in OPERATORS if o in operators)
         self.tried, self.solved, self.language = *REWARDS[reward], language
         self.observation_space = text_space(200, frozenset("".join(STATES.values())))
@@ -114,17 +116,27 @@ class Countdown(TextTask[str]):
 
     @property
     def instructions(self) -> str:
+        """The system prompt, in the task's language."""
         return RULES[self.language].format(operators=" ".join(self.operators))
 
     def _instance(self) -> tuple[tuple[int, ...], int, str, list[str]]:
-        """Numbers, and a target, an expression and its steps reached from them: random operations
-        until a target in range."""
+        """An instance: numbers, target, an expression that reaches it, and its steps.
+
+        Two random terms are combined by a random operator until one term is left. Its value is the
+        target, so every instance has a solution. Targets are not uniform: they are what random
+        operations come to.
+
+        Raises:
+            RuntimeError: no target in range in 100,000 draws.
+        """
         rng = self.np_random
         for _ in range(100_000):
             count = int(rng.integers(self.min_numbers, self.max_numbers + 1))
             numbers = tuple(rng.integers(self.smallest, self.largest + 1, count).tolist())
             terms: list[tuple[Fraction, str]] = [(Fraction(n), str(n)) for n in numbers]
             steps = []
+            # Values on the way may be fractions or below 0; only the target must be whole. Terms
+            # are taken from random places, so brackets of every shape come up.
             while len(terms) > 1:
                 x, left = terms.pop(int(rng.integers(len(terms))))
                 y, right = terms.pop(int(rng.integers(len(terms))))
@@ -134,9 +146,11 @@ class Countdown(TextTask[str]):
                     break
                 terms.append((value, f"({left} {operator} {right})"))
                 steps.append(f"{x} {operator} {y} = {value}")
+            # The else of a loop runs where no break has ended it.
             else:
                 ((value, text),) = terms
                 if value.denominator == 1 and self.min_target <= value <= self.max_target:
+                    # Every operation is written in brackets; the outermost pair goes.
                     return numbers, int(value), text[1:-1], steps
         raise RuntimeError(
             f"no target from {self.min_target} to {self.max_target} comes out of {self.min_numbers}"
@@ -156,12 +170,17 @@ class Countdown(TextTask[str]):
         return self.render(), {"success": False, "value": None, "why": None}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Score an expression; every answer ends the episode."""
+        """Score an expression; every answer ends the episode.
+
+        ``info["value"]`` is the expression's exact value, such as ``7/2``; None where it cannot be
+        read.
+        """
         info: dict[str, Any] = {"success": False, "value": None, "why": None}
         try:
             value, used = evaluate(action, self.operators)
         except BadExpression as error:
             return self.render(), self.tried, True, False, info | {"why": str(error)}
+        # Compared as sorted lists, since a number may be given twice.
         if sorted(used) != sorted(self.numbers):
             info["why"] = f"it uses {sorted(used)}, not {sorted(self.numbers)}"
         elif value != self.target:
@@ -170,7 +189,7 @@ class Countdown(TextTask[str]):
         return self.render(), self.solved if info["success"] else self.tried, True, False, info
 
     def render(self) -> str:  # type: ignore[override]
-        """The instance as text."""
+        """The numbers and the target, in the task's language."""
         return STATES[self.language].format(
             numbers=" ".join(map(str, self.numbers)), target=self.target
         )
@@ -180,15 +199,20 @@ class Countdown(TextTask[str]):
         return [self.known]
 
     def search(self) -> str | None:
-        """An expression found by exhaustive search, without knowledge of how the instance was
-        built."""
+        """An expression found by exhaustive search; None where there is none.
+
+        It does not know how the instance was built.
+        """
         return solve(self.numbers, self.target, self.operators)
 
     def guess(self, rng: np.random.Generator) -> list[str]:
-        """A random expression over the given numbers, each used once: in random order, by random
-        operators."""
+        """A random expression over the given numbers, each used once.
+
+        Their order, the operators and the brackets are random; the value is anything.
+        """
         terms = [str(n) for n in rng.permutation(self.numbers)]
         while len(terms) > 1:
+            # Two neighbours become one term in brackets.
             i = int(rng.integers(len(terms) - 1))
             operator = self.operators[rng.integers(len(self.operators))]
             terms[i : i + 2] = [f"({terms[i]} {operator} {terms[i + 1]})"]

@@ -1,7 +1,8 @@
 """Reward functions for answers in text, in a table: the field's own, to be composed by weight.
 
-A function takes an Attempt (the whole reply, the gold answers, and a grader) and returns a number,
-or None where it cannot tell (a gold answer that cannot be read), which counts nothing. Sources:
+A function takes an Attempt (the whole reply, the gold answers, and a grader) and returns a number.
+It returns None where it cannot tell (a gold answer that cannot be read), which counts nothing.
+Lengths are in characters, since a reply is text here; the papers count tokens. Sources:
 grpo_demo (W. Brown's GSM8K script), open-r1 (src/open_r1/rewards.py), SimpleRL, DAPO
 (arXiv:2503.14476), Kimi k1.5 (arXiv:2501.12599, section 2.3.3).
 """
@@ -36,7 +37,8 @@ class Attempt:
     @cached_property
     def correct(self) -> bool | None:
         """Whether the answer equals any of the golds; None where none of them can be read."""
-        answer = "0" if self.answer is None else self.answer  # without one: can the golds be read?
+        # Where there is no answer, any text serves to see whether the golds can be read.
+        answer = "0" if self.answer is None else self.answer
         found = [self.grade(answer, gold) for gold in self.golds]
         if all(verdict is None for verdict in found):
             return None
@@ -44,8 +46,10 @@ class Attempt:
 
 
 def between(text: str, start: str, end: str) -> str:
-    """What stands behind the last ``start`` and before the ``end`` after it, as grpo_demo cuts
-    answers out."""
+    """What stands behind the last ``start`` and before the ``end`` after it, stripped.
+
+    So grpo_demo cuts answers out: where a mark is missing, the text goes on to that side.
+    """
     return text.rpartition(start)[2].partition(end)[0].strip()
 
 
@@ -53,8 +57,10 @@ def between(text: str, start: str, end: str) -> str:
 
 
 def accuracy(attempt: Attempt) -> float | None:
-    """1 right, 0 wrong; None where the gold cannot be read (open-r1's accuracy_reward,
-    SimpleRL-Zoo, DeepScaleR)."""
+    """1 right, 0 wrong; None where the gold cannot be read.
+
+    (open-r1's accuracy_reward, SimpleRL-Zoo, DeepScaleR.)
+    """
     return None if attempt.correct is None else float(attempt.correct)
 
 
@@ -76,44 +82,52 @@ _STEP = re.compile(r"(Step \d+:|^\d+\.|\n-|\n\*|First,|Second,|Next,|Finally,)")
 
 
 def _follows(form: tuple[str, re.Pattern[str], re.Pattern[str]], reply: str) -> bool:
+    """Whether a reply has a form's beginning, then its seam, then its end."""
     start, seam, end = form
+    # The first seam decides: an end behind a later one stands behind the first one too.
     found = seam.search(reply, len(start)) if reply.startswith(start) else None
     return found is not None and end.search(reply, found.end()) is not None
 
 
 def think_format(attempt: Attempt) -> float:
-    """1 for ``<think>``, thoughts, ``</think>``, ``<answer>``, answer, ``</answer>``, each on lines
-    of their own."""
+    """1 for ``<think>`` and ``<answer>`` with every tag on a line of its own, else 0."""
     return float(_follows(_R1, attempt.reply))
 
 
 def tag_count(attempt: Attempt) -> float:
-    """A quarter for each of open-r1's four tags that stands there exactly once, line breaks
-    included."""
+    """A quarter for each of open-r1's four tags that stands there exactly once, 0 to 1."""
+    # Line breaks belong to the tags.
     tags = ("<think>\n", "\n</think>\n", "\n<answer>\n", "\n</answer>")
     return sum(0.25 for tag in tags if attempt.reply.count(tag) == 1)
 
 
 def reasoning_steps(attempt: Attempt) -> float:
-    """A third for each mark of a step (Step 1:, 1., bullets, First, Second, Next, Finally), 1 at
-    most."""
+    """A third for each mark of a step, 1 at most.
+
+    Marks are ``Step 1:``, a number or bullet before a line, First, Second, Next and Finally.
+    """
     return min(1.0, len(_STEP.findall(attempt.reply)) / 3)
 
 
 # ---- length, in characters ----
 
-LONGEST = 16_384
-CACHE = 4_096
+LONGEST = 16_384  # a reply at which ``length`` and ``overlong`` are at their lowest
+CACHE = 4_096  # the last part of it, over which ``overlong`` falls from 0 to -1
 
 
 def kimi_lengths(
     lengths: Sequence[int], correct: Sequence[bool], low: int, high: int
 ) -> list[float]:
-    """Kimi k1.5's length reward: 0.5 - (length - low) / (high - low), and no more than 0 where the
-    answer is wrong.
+    """Kimi k1.5's length reward, one number a reply: from 0.5 (shortest) to -0.5 (longest).
 
-    ``low`` and ``high`` are the group's shortest and longest in the paper; where they are equal it
-    is 0.
+    It is 0.5 - (length - low) / (high - low), no more than 0 where the answer is wrong, and 0 where
+    ``low`` equals ``high``.
+
+    Args:
+        lengths: of the replies.
+        correct: whether each is right.
+        low: the shortest; in the paper, of the group.
+        high: the longest; in the paper, of the group.
 
     >>> kimi_lengths([10, 20, 30], [True, True, False], 10, 30)
     [0.5, 0.0, -0.5]
@@ -127,8 +141,8 @@ def kimi_lengths(
 
 
 def length(attempt: Attempt) -> float:
-    """Kimi's length reward against fixed bounds, 0 and 16,384 characters, since one reply knows no
-    group."""
+    """Kimi's length reward against fixed bounds: 0 and 16,384 characters."""
+    # A function sees one reply, and so no group to take the bounds from.
     (share,) = kimi_lengths(
         [min(len(attempt.reply), LONGEST)], [attempt.correct is True], 0, LONGEST
     )
@@ -148,21 +162,27 @@ def cosine(
     """
     if attempt.correct is None:
         return None
+    # From 1 for an empty reply to -1 for the longest: the result falls from ``high`` to ``low``.
     wave = math.cos(math.pi * min(len(attempt.reply), longest) / longest)
     low, high = right if attempt.correct else wrong
     return low + 0.5 * (high - low) * (1.0 + wave)
 
 
 def repetition(attempt: Attempt, n: int = 3, most: float = -1.0) -> float:
-    """``most`` times the share of n-grams of words that are repeats (open-r1, arXiv:2502.03373)."""
+    """``most`` times the share of repeated n-grams of words (open-r1, arXiv:2502.03373).
+
+    0 where nothing is repeated, and where the reply has fewer than ``n`` words.
+    """
     words = attempt.reply.lower().split()
     grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
     return (1 - len(set(grams)) / len(grams)) * most if grams else 0.0
 
 
 def overlong(attempt: Attempt, longest: int = LONGEST, cache: int = CACHE) -> float:
-    """DAPO's soft punishment: 0 up to ``longest - cache`` characters, then linearly down to -1 at
-    ``longest``."""
+    """DAPO's soft punishment, from 0 down to -1.
+
+    It is 0 up to ``longest - cache`` characters, and falls linearly to -1 at ``longest``.
+    """
     beyond = len(attempt.reply) - (longest - cache)
     return 0.0 if beyond <= 0 else max(-1.0, -beyond / cache)
 
@@ -176,14 +196,13 @@ def gsm8k_correctness(attempt: Attempt) -> float:
 
 
 def gsm8k_integer(attempt: Attempt) -> float:
-    """0.5 where that text is digits."""
+    """0.5 where the text of the last ``<answer>`` is digits."""
     text = between(attempt.reply, "<answer>", "</answer>")
     return 0.5 * (text.isascii() and text.isdigit())
 
 
 def gsm8k_strict_format(attempt: Attempt) -> float:
-    """0.5 for ``<reasoning>`` and ``<answer>`` on lines of their own, a line break at the end, and
-    nothing else."""
+    """0.5 for ``<reasoning>`` and ``<answer>``, every tag on its own line, and nothing else."""
     return 0.5 * _follows(_STRICT, attempt.reply)
 
 
@@ -193,8 +212,10 @@ def gsm8k_soft_format(attempt: Attempt) -> float:
 
 
 def gsm8k_xml_count(attempt: Attempt) -> float:
-    """An eighth for each of four tags that stands there once, less 0.001 for each character behind
-    the last."""
+    """An eighth for each of four tags that stands there once.
+
+    0.001 goes off for each character behind the last tag, twice where both answer tags are there.
+    """
     reply = attempt.reply
     count = 0.0
     count += 0.125 * (reply.count("<reasoning>\n") == 1) + 0.125 * (
@@ -202,6 +223,7 @@ def gsm8k_xml_count(attempt: Attempt) -> float:
     )
     if reply.count("\n<answer>\n") == 1:
         count += 0.125 - 0.001 * len(reply.split("\n</answer>\n")[-1])
+    # Less 1 for a line break at the end. Without it 0.001 is gained, as in grpo_demo.
     if reply.count("\n</answer>") == 1:
         count += 0.125 - 0.001 * (len(reply.split("\n</answer>")[-1]) - 1)
     return count
@@ -225,6 +247,7 @@ REWARDS: dict[str, Reward] = {
     "gsm8k_soft_format": gsm8k_soft_format,
     "gsm8k_xml_count": gsm8k_xml_count,
 }
+# By the names of the option ``reward``, beside the names of the functions themselves.
 PRESETS: dict[str, dict[str, float]] = {
     "zero_one": {"accuracy": 1.0},
     "simplerl": {"simplerl": 1.0},
@@ -233,7 +256,7 @@ PRESETS: dict[str, dict[str, float]] = {
 }
 
 
-# What some functions look for, only one template asks for.
+# What these functions look for, only one template asks for.
 TEMPLATE_OF = {
     "simplerl": "qwen_boxed",
     "format": "open_r1",
@@ -242,8 +265,11 @@ TEMPLATE_OF = {
 
 
 def weights_of(reward: str | Mapping[str, float]) -> dict[str, float]:
-    """A preset's weights, one function's, or those given. Raises ValueError for none and for an
-    unknown name."""
+    """The weights by function: a preset's, one function's, or those given.
+
+    Raises:
+        ValueError: no function, an unknown one, or a weight that is not finite.
+    """
     if isinstance(reward, str):
         reward = PRESETS.get(reward, {reward: 1.0})
     for name in reward:
@@ -256,7 +282,7 @@ def weights_of(reward: str | Mapping[str, float]) -> dict[str, float]:
 
 
 def scores(attempt: Attempt, weights: Mapping[str, float]) -> dict[str, float | None]:
-    """What each function says of an attempt, unweighted."""
+    """What each weighted function says of an attempt, unweighted; None where it cannot tell."""
     return {name: REWARDS[name](attempt) for name in weights}
 
 

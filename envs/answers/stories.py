@@ -1,4 +1,8 @@
-"""Stories of sums: word problems written by a seeded generator, with the steps that solve them."""
+"""Stories of sums: word problems written by a seeded generator, with the steps that solve them.
+
+A kind of story is a function. It draws its numbers, says its sentences, works out the answer step
+by step, and returns it. Numbers are drawn so that every value on the way is a whole number above 0.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +29,11 @@ class Story:
     steps: list[str] = field(default_factory=list)
 
     def number(self, low: int, high: int) -> int:
-        """A whole number from ``low`` to ``high``, both included."""
+        """A uniform whole number from ``low`` to ``high``, both included."""
         return int(self.rng.integers(low, high + 1))
 
     def choice(self, options: tuple[str, ...], count: int = 1) -> list[str]:
-        """Different ones of ``options``."""
+        """``count`` different ones of ``options``, in random order."""
         return [options[i] for i in self.rng.permutation(len(options))[:count]]
 
     def say(self, sentence: str) -> None:
@@ -37,7 +41,13 @@ class Story:
         self.sentences.append(sentence)
 
     def work(self, a: int, operator: str, b: int) -> int:
-        """One step of the solution; divisions must come out even."""
+        """One step of the solution: notes it as text, such as ``3 + 4 = 7``, and returns its value.
+
+        Args:
+            a: the left number.
+            operator: one of ``+-*/``; divisions must come out even.
+            b: the right number.
+        """
         if operator == "/":
             assert a % b == 0
             value = a // b
@@ -53,6 +63,9 @@ def collection(s: Story) -> int:
     (things,) = s.choice(THINGS)
     have = s.number(5, 40)
     s.say(f"{name} has {have} {things}.")
+    # One to three events of one step, or of two for packs: a solution of up to six steps, the
+    # longest of any story. An event that the present number is too small or too large for becomes
+    # packs.
     for _ in range(s.number(1, 3)):
         kind = s.number(0, 3)
         if kind == 0:
@@ -60,9 +73,11 @@ def collection(s: Story) -> int:
             s.say(f"{other} gives {name} {more} more.")
             have = s.work(have, "+", more)
         elif kind == 1 and have > 4:
+            # At least two are left.
             less = s.number(1, have - 2)
             s.say(f"{name} loses {less} of them.")
             have = s.work(have, "-", less)
+        # The bound keeps repeated doubling small.
         elif kind == 2 and have < 200:
             s.say(f"Then {name} finds as many as that again.")
             have = s.work(have, "*", 2)
@@ -80,6 +95,7 @@ def sharing(s: Story) -> int:
     (name,) = s.choice(NAMES)
     (things,) = s.choice(THINGS)
     (places,) = s.choice(PLACES)
+    # The total is a product, so that it can be shared evenly; the first colour is any part of it.
     parts = s.number(2, 9)
     each = s.number(2, 12)
     first = s.number(1, parts * each - 1)
@@ -109,6 +125,7 @@ def shopping(s: Story) -> int:
     s.say(f"{name} buys {n} portions of {first} and {m} portions of {second}.")
     cost = s.work(s.work(n, "*", price), "+", s.work(m, "*", other))
     if s.number(0, 1):
+        # The purse is built from the cost, so that it always suffices.
         purse = cost + s.number(1, 30)
         s.say(f"How many dollars are left of {purse}?")
         return s.work(purse, "-", cost)
@@ -125,11 +142,13 @@ def working(s: Story) -> int:
     s.say(f"{name} earns {wage} dollars an hour.")
     worked = [f"{h} hours on {day}" for day, h in zip(days, hours, strict=True)]
     s.say(f"{name} works {', '.join(worked)}.")
+    # The hours are added first, so that one product gives the wages.
     total = hours[0]
     for h in hours[1:]:
         total = s.work(total, "+", h)
     earned = s.work(total, "*", wage)
     if s.number(0, 1):
+        # Something is always left.
         spent = s.number(1, earned - 1)
         s.say(f"{name} spends {spent} dollars of that.")
         earned = s.work(earned, "-", spent)
@@ -167,6 +186,7 @@ def travel(s: Story) -> int:
     )
     far = s.work(s.work(speed, "*", hours), "+", s.work(slow, "*", more))
     if s.number(0, 1):
+        # The whole way is built from what is left of it.
         rest = s.number(5, 60)
         s.say(f"The whole way has {far + rest} miles. How many miles are left?")
         return s.work(far + rest, "-", far)
@@ -179,6 +199,7 @@ def garden(s: Story) -> int:
     (name,) = s.choice(NAMES)
     rows = s.number(3, 12)
     each = s.number(4, 15)
+    # In every row at least two come up.
     lost = s.number(1, each - 2)
     s.say(f"{name} plants {rows} rows of {each} seeds. In every row {lost} seeds do not come up.")
     grown = s.work(s.work(each, "-", lost), "*", rows)
@@ -194,6 +215,7 @@ def fractions(s: Story) -> int:
     """A share of a whole, and what is left of it."""
     (name,) = s.choice(NAMES)
     (things,) = s.choice(THINGS)
+    # The whole is built from the share, so that it divides evenly.
     part = s.number(2, 6)
     unit = s.number(2, 15)
     word = {2: "half", 3: "a third", 4: "a quarter", 5: "a fifth", 6: "a sixth"}[part]
@@ -211,6 +233,7 @@ def fractions(s: Story) -> int:
     return have
 
 
+# The kinds of story. Each is drawn equally often, before the limits on the steps.
 TEMPLATES: tuple[Callable[[Story], int], ...] = (
     *(collection, sharing, shopping, working, ages, travel, garden, fractions),
 )
@@ -218,7 +241,14 @@ TEMPLATES: tuple[Callable[[Story], int], ...] = (
 
 @dataclass(frozen=True)
 class Problem:
-    """A word problem: its text, its answer, and the steps that lead there."""
+    """A word problem.
+
+    Attributes:
+        question: its text.
+        answer: a whole number above 0.
+        steps: the operations that lead there, as text.
+        template: the name of its kind of story.
+    """
 
     question: str
     answer: int
@@ -227,12 +257,22 @@ class Problem:
 
     @property
     def content(self) -> str:
-        """What it is: two with other names or things are the same problem."""
+        """The problem without its words, which decides its split.
+
+        Two that differ in names or things only are the same problem.
+        """
         return f"{self.template}: {', '.join(self.steps)}"
 
 
 def write_problem(rng: np.random.Generator, min_steps: int = 1, max_steps: int = 9) -> Problem:
-    """A problem of some template whose solution takes so many steps."""
+    """A problem whose solution takes a given number of steps.
+
+    Args:
+        rng: what it is drawn from.
+        min_steps: the shortest solution, in operations; no story has more than 6.
+        max_steps: the longest solution. No story reaches the default of 9, so it is no limit.
+    """
+    # Stories are written until one has the wanted length: most know theirs only at their end.
     while True:
         story = Story(rng)
         template = TEMPLATES[rng.integers(len(TEMPLATES))]

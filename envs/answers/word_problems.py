@@ -20,6 +20,9 @@ class WordProblems(TextTask[str]):
     Args:
         min_steps, max_steps: how many operations the solution takes, between 1 and 6.
 
+    Raises:
+        ValueError: a number of steps out of its range.
+
     Reward: 1 right, 0 else. Thousands may be set off by commas. ``info``: success; value (the
     number answered, or None).
     """
@@ -31,6 +34,8 @@ class WordProblems(TextTask[str]):
     def __init__(
         self, min_steps: int = 1, max_steps: int = 4, render_mode: str | None = None
     ) -> None:
+        # Solutions of five and six steps come from one kind of story only, so ``min_steps`` ends
+        # at four.
         if not 1 <= min_steps <= max_steps or min_steps > 4:
             raise ValueError(
                 f"min_steps={min_steps}, max_steps={max_steps}: 1 to 4 and no more than max_steps"
@@ -43,6 +48,7 @@ class WordProblems(TextTask[str]):
 
     @property
     def instructions(self) -> str:
+        """The system prompt."""
         return "Solve the problem. The answer is one whole number, in digits."
 
     def reset(
@@ -50,6 +56,8 @@ class WordProblems(TextTask[str]):
     ) -> tuple[str, dict[str, Any]]:
         """Write a problem of ``options["split"]`` (``train`` where it is left out)."""
         super().reset(seed=seed)
+        # The split is decided by the kind of story and its sums. Other names and things do not
+        # make another problem.
         self.problem = self.draw(
             requested_split(options),
             lambda: write_problem(self.np_random, self.min_steps, self.max_steps),

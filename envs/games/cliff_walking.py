@@ -7,13 +7,15 @@ from ragen_lite.envs.games.game import or_default
 
 
 class CliffWalking(Described):
-    """Walk to the goal past the cliff (Gymnasium's CliffWalking-v1); a fall costs 1 and puts you
-    back.
+    """Walk to the goal past the cliff (Gymnasium's CliffWalking-v1).
+
+    A fall costs 1 and puts you back to the corner (3,0). The episode goes on. An instance is a
+    start: any square but the cliff's and the goal's.
 
     Args:
         slippery: whether a move slides sideways with probability 2/3.
-
-    An instance is a start: any square but the cliff's and the goal's.
+        max_turns, max_actions_per_turn, max_actions: the budgets; null takes 5, 5 and 20, or 100,
+            1 and 100 where it is slippery.
     """
 
     action_names = ("Up", "Right", "Down", "Left")
@@ -26,8 +28,7 @@ class CliffWalking(Described):
         max_actions: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        # On slippery ground the shore takes long, and a plan of several actions is soon out of
-        # date.
+        # On slippery ground the way takes long, and a plan of several actions is soon out of date.
         turns, each, total = (100, 1, 100) if slippery else (5, 5, 20)
         super().__init__(
             "CliffWalking-v1",
@@ -37,10 +38,12 @@ class CliffWalking(Described):
             or_default(max_actions, total),
             render_mode,
         )
+        # What a full turn costs at worst: 0.1 for each step, and 1 for each fall.
         self.turn_penalty = 1.1 * self.max_actions_per_turn
 
     @property
     def instructions(self) -> str:
+        """The rules, for the system prompt."""
         slip = (
             " The ground is slippery: two moves in three slide to a side."
             if self.stochastic
@@ -54,11 +57,14 @@ class CliffWalking(Described):
         )
 
     def wins(self, reward: float, terminated: bool) -> bool:
+        """Whether a transition reaches the goal: nothing else ends Gymnasium's episode."""
         return terminated
 
     def begin_inner(self) -> int:
-        """Any square above the cliff, or the corner beside it."""
+        """Any square above the cliff, or the corner beside it; returns its number."""
+        # Gymnasium always starts in the corner, so its seed decides nothing.
         self.inner.reset(seed=0)
+        # Squares are numbered row by row: 0 to 35 are the three free rows, 36 is the corner.
         self.inner.s = int(self.np_random.integers(37))
         self.inner.lastaction = None
         return int(self.inner.s)

@@ -1,5 +1,7 @@
-"""FrozenLake with Gymnasium's own dynamics, on maps of any size whose goal can be reached; RAGEN's
-symbols."""
+"""FrozenLake with Gymnasium's own dynamics and RAGEN's symbols.
+
+Maps are drawn in any size, and the goal of each can be reached.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +29,9 @@ class FrozenLake(Described):
         min_cost: fewest actions a map must need, on ice that is not slippery.
         max_turns, max_actions_per_turn, max_actions: the budgets; null takes what suits the size.
 
+    Raises:
+        ValueError: an option is out of range, or no map can need ``min_cost`` actions.
+
     Start and goal are anywhere. Rewards are those of every game here (-0.1 an action, +10 at the
     goal); a hole ends it.
     """
@@ -50,8 +55,11 @@ class FrozenLake(Described):
                 f"size={size}, frozen={frozen}, success_rate={success_rate}: a lake has 2 to 32"
                 " rows, and its two chances lie above 0 and up to 1"
             )
+        # Two opposite corners are 2 * (size - 1) moves apart; ``size`` more leave room for a way
+        # around holes. On slippery ice a move often fails, so there are more, each a turn.
         actions = or_default(max_actions, 5 * size if slippery else 3 * size - 2)
         each = or_default(max_actions_per_turn, 1 if slippery else size)
+        # A shortest way enters no square twice, so it has fewer moves than there are squares.
         if not 1 <= min_cost <= min(actions, size * size - 1):
             raise ValueError(
                 f"min_cost={min_cost}: no {size}x{size} lake of at most {actions} actions needs"
@@ -63,14 +71,17 @@ class FrozenLake(Described):
         self.success_rate = success_rate
         self.min_cost = min_cost
         self.stochastic = slippery
+        # 1.5 times the turns that the actions fill.
         turns = actions if slippery else math.ceil(1.5 * actions / max(1, each))
         self.budget(or_default(max_turns, turns), each, actions)
         self.render_mode = render_mode
         self.action_space = gym.spaces.Discrete(4)
+        # Two characters a square, and a line with the places of the player and the goal.
         self.observation_space = text_space(2 * size * size + 40)
 
     @property
     def instructions(self) -> str:
+        """The rules, for the system prompt."""
         chance = f"{self.success_rate:.0%}" if self.slippery else ""
         slip = (
             f" The ice is slippery: {chance} of the moves go where you want, the others to a side."
@@ -90,6 +101,7 @@ class FrozenLake(Described):
         for _ in range(10_000):
             cells = np.where(self.np_random.random(n) < self.frozen, "F", "H")
             start, goal = self.np_random.choice(n, 2, replace=False)
+            # Start and goal replace what was drawn there, so neither is ever a hole.
             cells[start] = "S"
             cells[goal] = "G"
             rows = tuple("".join(row) for row in cells.reshape(self.size, self.size))
@@ -110,8 +122,8 @@ class FrozenLake(Described):
         self.inner = FrozenLakeEnv(
             desc=list(self.map), is_slippery=self.slippery, success_rate=self.success_rate
         )
-        self._plan()
-        self.state = self.inner.reset(seed=0)[0]
+        self._plan()  # each map has its own table
+        self.state = self.inner.reset(seed=0)[0]  # the seed decides nothing: a map has one start
         self._won = False
         text, info = self.begin(native_reward=0.0)
         return text, info | self._chance(None)
@@ -129,6 +141,7 @@ class FrozenLake(Described):
         """The solver's next actions; the thought is the squares they lead over."""
         actions = (self.solve() or self.guess(rng))[: self.max_actions_per_turn]
         row, column = divmod(int(self.state), self.size)
+        # On slippery ice this is the square that is aimed at.
         path = []
         for action in actions:
             row += (action == 1) - (action == 3)
@@ -138,7 +151,10 @@ class FrozenLake(Described):
 
 
 def distance(rows: tuple[str, ...]) -> float:
-    """Fewest moves from S to G over ice; inf where there is no way."""
+    """Fewest moves from S to G over ice that is not slippery; inf where there is no way.
+
+    A breadth-first search: ``frontier`` holds the squares that are ``steps`` moves from S.
+    """
     size = len(rows)
     cells = "".join(rows)
     reached = {cells.index("S")}
@@ -149,6 +165,7 @@ def distance(rows: tuple[str, ...]) -> float:
         following = []
         for square in frontier:
             row, column = divmod(square, size)
+            # ``inside`` keeps a move off the edge from wrapping around to the next row.
             for near, inside in (
                 (square - 1, column > 0),
                 (square + 1, column < size - 1),

@@ -9,6 +9,7 @@ import gymnasium as gym
 
 from ragen_lite.envs.base import TextTask
 
+# What ``step`` returns: observation, reward, terminated, truncated, info.
 Step = tuple[str, float, bool, bool, dict[str, Any]]
 
 
@@ -22,18 +23,22 @@ class Game(TextTask[int]):
 
     Rewards are Sokoban's: -0.1 an action, +10 solved, and what a game adds.
 
-    ``info``: success; and where ``cost_to_go`` tells it, all in actions: optimal_cost (to go at the
-    start), cost_to_go, and regret (how much the last action worsened the best reachable end; inf
-    where it lost the game); deadlock (whether the game is lost). They are None where the cost is
-    unknown.
+    ``info`` always has success. Where ``cost_to_go`` knows the cost, it also has these, which are
+    None where the cost is unknown:
+
+    - optimal_cost: actions to go at the start.
+    - cost_to_go: actions to go from the present state.
+    - regret: how many actions the last action gave away against the best one; inf where it lost
+      the game.
+    - deadlock: whether the game is lost.
     """
 
     STEP = -0.1
     SOLVED = 10.0
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 4}
     render_mode: str | None = None
-    regret: bool = True
-    over: bool = True
+    regret: bool = True  # whether ``info`` has the costs
+    over: bool = True  # so that ``step`` before the first ``reset`` raises ResetNeeded
 
     def cost_to_go(self) -> float | None:
         """Actions of a shortest solution from here; inf where there is none, None where unknown."""
@@ -48,12 +53,18 @@ class Game(TextTask[int]):
         return self.text() if self.render_mode == "ansi" else None
 
     def budget(self, max_turns: int, max_actions_per_turn: int, max_actions: int | None) -> None:
-        """Set the three budgets (None: the product of the others) and the cost of a lost turn.
+        """Set the three budgets and the cost of an unreadable reply.
+
+        Args:
+            max_turns: replies of an episode.
+            max_actions_per_turn: actions of one reply.
+            max_actions: actions of an episode; None takes the product of the other two.
 
         Raises:
             ValueError: a budget is no whole number, or they contradict each other.
         """
         for given in (max_turns, max_actions_per_turn, max_actions):
+            # Not isinstance: True and False are ints as well.
             if given is not None and type(given) is not int:
                 raise ValueError(
                     f"a budget of {given!r} turns or actions: a whole number is needed"
@@ -70,10 +81,11 @@ class Game(TextTask[int]):
         self.max_turns = max_turns
         self.max_actions_per_turn = max_actions_per_turn
         self.max_actions = max_actions
+        # As much as the steps of a full turn cost, so that no one saves them by writing nonsense.
         self.turn_penalty = -self.STEP * max_actions_per_turn
 
     def begin(self, **info: Any) -> tuple[str, dict[str, Any]]:
-        """What ``reset`` returns, once the instance is in place."""
+        """What ``reset`` returns, once the instance is in place: observation and ``info``."""
         self.actions_taken = 0
         self.over = False
         self._cost = self.cost_to_go() if self.regret else None
@@ -93,6 +105,7 @@ class Game(TextTask[int]):
         regret = self._regret_of_step() if self.regret else None
         reward = self.STEP + gained + (self.SOLVED if success else 0.0)
         terminated = success or over
+        # An end on the very last action is the game's end, not the budget's.
         truncated = self.actions_taken >= self.max_actions and not terminated
         self.over = terminated or truncated
         told = {"success": success, **info, **self._costs(regret)}
@@ -105,6 +118,8 @@ class Game(TextTask[int]):
             return None
         if math.isinf(before):
             return 0.0  # from a lost state nothing is left to lose
+        # A best action lowers the cost by the 1 that it takes, and has regret 0. From a state that
+        # can be solved to one that cannot, the regret is inf.
         return 1 + self._cost - before
 
     def _costs(self, regret: float | None) -> dict[str, Any]:
@@ -121,7 +136,8 @@ class Game(TextTask[int]):
         """The action as a plain int.
 
         Raises:
-            ValueError: there is no such action. gymnasium.error.ResetNeeded: the episode is over.
+            ValueError: there is no such action.
+            gymnasium.error.ResetNeeded: the episode is over, or has not begun.
         """
         if self.over:
             raise gym.error.ResetNeeded("the episode is over: call reset")

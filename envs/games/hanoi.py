@@ -14,14 +14,19 @@ from ragen_lite.envs.spaces import text_space
 from ragen_lite.envs.splits import requested_split
 
 PEGS = "ABC"
+# The pegs (from, to) of each action, as numbers: AB, AC, BA, BC, CA, CB.
 MOVES = tuple((i, j) for i in range(3) for j in range(3) if i != j)
 Pegs = tuple[int, ...]  # the peg of each disk, the smallest first
 
 
 def move(pegs: Pegs, action: int) -> Pegs:
-    """The arrangement after a move; unchanged where there is no disk to move or a smaller one lies
-    on the other peg."""
+    """The arrangement after a move.
+
+    It is unchanged where there is no disk to move, or where a smaller one lies on the other peg.
+    """
     source, target = MOVES[action]
+    # From the smallest disk on, the first one found on either peg is the top of that peg. Found on
+    # the target, it is smaller than every disk of the source.
     for disk, peg in enumerate(pegs):
         if peg == target:
             return pegs
@@ -32,15 +37,17 @@ def move(pegs: Pegs, action: int) -> Pegs:
 
 @lru_cache(maxsize=8)
 def distances(disks: int) -> dict[Pegs, int]:
-    """Fewest moves from every arrangement to all disks on C."""
+    """Fewest moves from every arrangement to all disks on C: 3 to the power of ``disks`` entries.
+
+    A breadth-first search from the goal. Moves can be taken back, so the distances from the goal
+    are those to it.
+    """
     goal = (2,) * disks
     found = {goal: 0}
     frontier = [goal]
-    for pegs in frontier:
+    for pegs in frontier:  # a queue: it grows while the loop reads it
         for action in range(6):
-            near = move(
-                pegs, action
-            )  # moves can be taken back, so distances from the goal are distances to it
+            near = move(pegs, action)
             if near not in found:
                 found[near] = found[pegs] + 1
                 frontier.append(near)
@@ -56,6 +63,9 @@ class Hanoi(Game):
         min_cost: fewest moves an instance must need.
         max_turns, max_actions_per_turn, max_actions: the budgets; they must reach every arrangement
             (2^disks - 1 moves), and by default leave a quarter more.
+
+    Raises:
+        ValueError: an option is out of range, or the budgets do not reach every arrangement.
     """
 
     action_names = tuple(f"{PEGS[i]}{PEGS[j]}" for i, j in MOVES)
@@ -72,6 +82,7 @@ class Hanoi(Game):
     ) -> None:
         if not 1 <= min_disks <= max_disks <= 8:
             raise ValueError(f"Hanoi takes 1 to 8 disks, not {min_disks} to {max_disks}")
+        # The farthest arrangement is the whole tower on another peg: 2^disks - 1 moves.
         if not 1 <= min_cost < 2**min_disks:
             raise ValueError(
                 f"min_cost={min_cost}: {min_disks} disks need 1 to {2**min_disks - 1} moves"
@@ -88,10 +99,12 @@ class Hanoi(Game):
                 f" max_actions={self.max_actions}: raise max_turns or max_actions_per_turn"
             )
         self.action_space = gym.spaces.Discrete(6)
+        # Each disk takes two characters on its peg; the rest is for the three names.
         self.observation_space = text_space(30 + 2 * max_disks)
 
     @property
     def instructions(self) -> str:
+        """The rules, for the system prompt."""
         return (
             "You play the Tower of Hanoi: move all disks to peg C.\nDisks are numbered by size, 1"
             " the smallest; a peg is written from bottom to top. A move such as AB takes the top"
@@ -99,6 +112,7 @@ class Hanoi(Game):
         )
 
     def _instance(self) -> Pegs:
+        # This ends, since every number of disks has arrangements of ``min_cost`` moves and more.
         while True:
             disks = int(self.np_random.integers(self.min_disks, self.max_disks + 1))
             pegs = tuple(self.np_random.integers(3, size=disks).tolist())
@@ -119,13 +133,14 @@ class Hanoi(Game):
         return self.end_step(all(peg == 2 for peg in self.pegs))
 
     def cost_to_go(self) -> float:
-        """Fewest moves to the goal."""
+        """Fewest moves to the goal, from the table of all arrangements."""
         return float(distances(len(self.pegs))[self.pegs])
 
     def text(self) -> str:
         """The pegs, each from bottom to top."""
         lines = []
         for peg in range(3):
+            # The largest lies at the bottom, so it is written first.
             disks = [
                 str(disk + 1)
                 for disk in range(len(self.pegs) - 1, -1, -1)
@@ -135,11 +150,12 @@ class Hanoi(Game):
         return "\n".join(lines)
 
     def solve(self) -> list[int]:
-        """A shortest solution."""
+        """A shortest solution as actions."""
         known = distances(len(self.pegs))
         pegs = self.pegs
         plan = []
         while known[pegs]:
+            # Any move that comes nearer is part of a shortest solution.
             plan.append(next(a for a in range(6) if known[move(pegs, a)] < known[pegs]))
             pegs = move(pegs, plan[-1])
         return plan

@@ -1,5 +1,4 @@
-"""Minesweeper without guessing: from the first opened square on, every board can be cleared by
-deduction alone."""
+"""Minesweeper without guessing: deduction alone clears every board from its first square on."""
 
 from __future__ import annotations
 
@@ -15,12 +14,12 @@ from ragen_lite.envs.games.game import Game
 from ragen_lite.envs.spaces import text_space
 from ragen_lite.envs.splits import requested_split
 
-HIDDEN = -1
+HIDDEN = -1  # in a view, whose other entries are the numbers of mines around open squares
 
 
 @lru_cache(maxsize=8)
 def neighbours(rows: int, columns: int) -> tuple[tuple[int, ...], ...]:
-    """The squares around each square."""
+    """The squares around each square, 3 to 8 of them; squares are numbered row by row."""
     return tuple(
         tuple(
             r * columns + c
@@ -36,23 +35,26 @@ def neighbours(rows: int, columns: int) -> tuple[tuple[int, ...], ...]:
 def placements(
     rules: list[tuple[tuple[int, ...], int]], squares: list[int], mines: int
 ) -> Iterator[frozenset[int]]:
-    """Every way to put at most ``mines`` mines on ``squares`` so that each rule (squares, mines on
-    them) holds."""
+    """Every way to lay at most ``mines`` mines on ``squares`` so that all rules hold.
+
+    A rule (squares, count) says how many mines lie on its squares. A backtracking search.
+    """
     rules_of = {
         square: [k for k, (where, _) in enumerate(rules) if square in where] for square in squares
     }
-    need = [count for _, count in rules]
-    free = [len(where) for where, _ in rules]
+    need = [count for _, count in rules]  # mines that each rule still lacks
+    free = [len(where) for where, _ in rules]  # squares of each rule that are not decided
     chosen: list[int] = []
 
     def place(i: int) -> Iterator[frozenset[int]]:
+        """Decide the squares from number i on; those before it are decided."""
         if i == len(squares):
             yield frozenset(chosen)
             return
         mine = rules_of[squares[i]]
         for k in mine:
             free[k] -= 1
-        if all(need[k] <= free[k] for k in mine):
+        if all(need[k] <= free[k] for k in mine):  # without a mine here
             yield from place(i + 1)
         if len(chosen) < mines and all(need[k] > 0 for k in mine):
             for k in mine:
@@ -60,7 +62,7 @@ def placements(
             chosen.append(squares[i])
             if all(need[k] <= free[k] for k in mine):
                 yield from place(i + 1)
-            chosen.pop()
+            chosen.pop()  # from here on everything is put back for the caller
             for k in mine:
                 need[k] += 1
         for k in mine:
@@ -73,6 +75,7 @@ def components(rules: list[tuple[tuple[int, ...], int]]) -> list[list[tuple[tupl
     """The rules divided so that no square is in two parts."""
     parts: list[list[tuple[tuple[int, ...], int]]] = []
     for rule in rules:
+        # A rule that shares squares with several parts joins them into one.
         touching = [part for part in parts if any(set(rule[0]) & set(where) for where, _ in part)]
         parts = [part for part in parts if part not in touching]
         parts.append([*(r for part in touching for r in part), rule])
@@ -90,12 +93,11 @@ def times(a: list[int], b: list[int]) -> list[int]:
 
 @lru_cache(maxsize=20_000)
 def risks(view: tuple[int, ...], rows: int, columns: int, mines: int) -> dict[int, float]:
-    """The chance of each hidden square to be a mine, given what is open: exact, every placement
-    alike.
+    """The exact probability of each hidden square to be a mine, given what is open.
 
-    Squares beside open ones fall into parts that know nothing of each other; each is searched by
-    itself, and the parts' counts by number of mines are multiplied together, with the ways to lay
-    the rest elsewhere.
+    All placements are equally likely. Squares beside open ones fall into parts that know nothing of
+    each other. Each part is searched by itself, and the parts' counts by number of mines are
+    multiplied together, with the ways to lay the rest elsewhere.
     """
     around = neighbours(rows, columns)
     hidden = [square for square, shown in enumerate(view) if shown == HIDDEN]
@@ -114,12 +116,15 @@ def risks(view: tuple[int, ...], rows: int, columns: int, mines: int) -> dict[in
             for square in found:
                 on[square][len(found)] += 1
         parts.append((ways, on))
-    inner = len(hidden) - sum(len(on) for _, on in parts)
+    inner = len(hidden) - sum(len(on) for _, on in parts)  # hidden squares beside no open one
     outside = [comb(inner, k) for k in range(inner + 1)]
 
     def laid(polynomial: list[int]) -> int:
+        """The ways to lay exactly ``mines`` mines."""
         return polynomial[mines] if mines < len(polynomial) else 0
 
+    # A square's count needs the product of all parts but its own: ``before[k]`` is that of the
+    # parts before k, and ``after`` that of the parts behind it and the squares outside.
     before = [[1]]
     total = outside
     for ways, _ in parts:
@@ -133,9 +138,8 @@ def risks(view: tuple[int, ...], rows: int, columns: int, mines: int) -> dict[in
             chances[square] = laid(times(rest, ways)) / laid(total)
         after = times(after, parts[k][0])
     if inner:
-        elsewhere = times(
-            before[-1], [0, *(comb(inner - 1, j) for j in range(inner))]
-        )  # one of them is this square's
+        # One mine is this square's; the others lie in the parts and on the inner - 1 squares left.
+        elsewhere = times(before[-1], [0, *(comb(inner - 1, j) for j in range(inner))])
         chances |= dict.fromkeys(
             [s for s in hidden if s not in chances], laid(elsewhere) / laid(total)
         )
@@ -146,7 +150,7 @@ class Minesweeper(Game):
     """Open every square without a mine.
 
     Args:
-        rows, columns: size of the field. mines: how many mines lie in it.
+        rows, columns, mines: size of the field, and how many mines lie in it.
         max_turns, max_actions_per_turn, max_actions: the budgets; null for the last takes the
             product of the others.
 
@@ -183,6 +187,7 @@ class Minesweeper(Game):
 
     @property
     def instructions(self) -> str:
+        """The rules, for the system prompt."""
         return (
             f"You play Minesweeper on {self.rows}x{self.columns} squares with {self.mines} mines:"
             " open every square without a mine.\n# is a hidden square, a digit an open one with so"
@@ -210,8 +215,7 @@ class Minesweeper(Game):
         )
 
     def _can_be_cleared(self, mines: frozenset[int], first: int) -> bool:
-        """Whether something is left to open, and opening what is safe, turn by turn, clears it
-        within the budgets."""
+        """Whether opening what is safe, turn by turn, clears the field within the budgets."""
         view = self._opened((HIDDEN,) * (self.rows * self.columns), mines, first)
         turns = actions = 0
         while view.count(HIDDEN) > self.mines:
@@ -222,7 +226,7 @@ class Minesweeper(Game):
                 return False
             for square in safe:
                 view = self._opened(view, mines, square)
-        return turns > 0
+        return turns > 0  # False where the first square opens everything
 
     def _opened(self, view: tuple[int, ...], mines: frozenset[int], square: int) -> tuple[int, ...]:
         around = neighbours(self.rows, self.columns)
@@ -232,7 +236,7 @@ class Minesweeper(Game):
             square = queue.pop()
             if shown[square] == HIDDEN:
                 shown[square] = len(mines.intersection(around[square]))
-                if not shown[square]:
+                if not shown[square]:  # no mine around it, so all around it is opened too
                     queue += around[square]
         return tuple(shown)
 
@@ -261,12 +265,13 @@ class Minesweeper(Game):
     def step(self, action: int) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Open a square; see the class for rewards."""
         square = self.check_action(action)
-        risk = self._risks(self.view).get(square, 0.0)
+        risk = self._risks(self.view).get(square, 0.0)  # an open square is no risk
         hidden = self.view.count(HIDDEN)
         if square in self.laid:
             text, reward, terminated, truncated, info = self.end_step(False, over=True)
             return text, reward, terminated, truncated, info | {"regret": risk}
         self.view = self._opened(self.view, self.laid, square)
+        # The share of what was to be opened at the start, so that all shares add up to 1.
         gained = (hidden - self.view.count(HIDDEN)) / (
             len(self.view) - self.mines - self._open_at_start
         )

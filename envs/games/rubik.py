@@ -1,5 +1,6 @@
-"""The 2x2 Rubik's cube with exact distances: a table of all 3,674,160 states, made when it is first
-wanted.
+"""The 2x2 Rubik's cube with exact distances.
+
+They stand in a table of all 3,674,160 states, which is made when it is first wanted.
 
 One corner (down, back, left) is held fast, so the six quarter turns of U, R and F reach every
 state; turning D, B or L is the same as turning the opposite face and the cube as a whole. Distances
@@ -44,10 +45,12 @@ TURNS = {
 }
 ACTIONS = ("U", "U'", "R", "R'", "F", "F'")
 State = tuple[tuple[int, ...], tuple[int, ...]]  # the cubie at each of seven places, and its twist
+# 7! orders of the cubies, and for each 3^6 twists: 5040 * 729 states.
 SOLVED: State = (tuple(range(7)), (0,) * 7)
 
 
 def _clockwise(state: State, face: str) -> State:
+    """The state after a clockwise quarter turn of a face: U, R or F."""
     cubies, twists = state
     cycle, twist = TURNS[face]
     after = list(cubies)
@@ -59,7 +62,8 @@ def _clockwise(state: State, face: str) -> State:
 
 
 def turn(state: State, action: int) -> State:
-    """The state after a quarter turn."""
+    """The state after a quarter turn; ``action`` is a place in ACTIONS."""
+    # Odd actions are counterclockwise, which is three times clockwise.
     for _ in range(3 if action % 2 else 1):
         state = _clockwise(state, ACTIONS[action][0])
     return state
@@ -70,8 +74,11 @@ ORDER_NUMBER = {order: i for i, order in enumerate(ORDERS)}
 
 
 def number(state: State) -> int:
-    """The state's place in the table of distances: 729 twists (the seventh follows from the six) an
-    order."""
+    """The state's place in the table of distances: 729 twists an order.
+
+    The twists of six places are written in base 3. The seventh follows from them, since the twists
+    of a cube add up to a multiple of 3.
+    """
     twist = 0
     for value in state[1][:6]:
         twist = 3 * twist + value
@@ -79,6 +86,7 @@ def number(state: State) -> int:
 
 
 def _twists(value: int) -> tuple[int, ...]:
+    """The twists of all seven places, from their number below 729."""
     six: list[int] = []
     for _ in range(6):
         value, digit = divmod(value, 3)
@@ -89,6 +97,8 @@ def _twists(value: int) -> tuple[int, ...]:
 @lru_cache(maxsize=1)
 def distances() -> NDArray[np.int8]:
     """Quarter turns from solved, (5040 * 729,): a breadth-first search of about a second."""
+    # A turn changes the order whatever the twists are, and the twists whatever the order is. So two
+    # small tables, (5040, 6) and (729, 6), tell where each turn leads from every state.
     order_moves = np.array(
         [[ORDER_NUMBER[turn((order, SOLVED[1]), a)[0]] for a in range(6)] for order in ORDERS]
     )
@@ -103,7 +113,7 @@ def distances() -> NDArray[np.int8]:
         depth += 1
         orders, twists = np.divmod(frontier, 729)
         near = (order_moves[orders] * 729 + twist_moves[twists]).ravel()
-        near = near[found[near] < 0]
+        near = near[found[near] < 0]  # -1 where the search has not been
         found[near] = depth
         frontier = np.unique(near)
     return found
@@ -111,7 +121,7 @@ def distances() -> NDArray[np.int8]:
 
 @lru_cache(maxsize=14)
 def states_at(distance: int) -> NDArray[np.int64]:
-    """The numbers of the states at a distance, in quarter turns."""
+    """The numbers (as ``number`` gives them) of all states at a distance in quarter turns."""
     return np.flatnonzero(distances() == distance)
 
 
@@ -122,6 +132,9 @@ class Rubik(Game):
         min_scramble, max_scramble: quarter turns that the instance is away from solved, exactly (1
             to 14).
         max_turns, max_actions_per_turn, max_actions: the budgets.
+
+    Raises:
+        ValueError: a scramble is out of range, or the budgets do not reach it.
     """
 
     action_names = ACTIONS
@@ -154,6 +167,7 @@ class Rubik(Game):
 
     @property
     def instructions(self) -> str:
+        """The rules, for the system prompt."""
         return (
             "You solve a 2x2 Rubik's cube: every face must show one colour.\nEach line is a face (U"
             " up, R right, F front, D down, L left, B back) with its four stickers row by row, as"
@@ -181,22 +195,23 @@ class Rubik(Game):
         return self.end_step(self.state == SOLVED)
 
     def cost_to_go(self) -> float:
-        """Quarter turns to solved."""
+        """Quarter turns to solved, from the table of all states."""
         return float(distances()[number(self.state)])
 
     def text(self) -> str:
-        """The stickers, face by face."""
+        """The stickers, a line for each face."""
         stickers = [""] * 24
         for place, corner in enumerate(CORNERS):
             cubie, twist = (self.state[0][place], self.state[1][place]) if place < 7 else (7, 0)
             for k in range(3):
+                # The cubie's sticker k stands ``twist`` places further round its corner.
                 stickers[corner[(k + twist) % 3]] = COLOURS[CORNERS[cubie][k] // 4]
         return "\n".join(
             f"{face} {' '.join(stickers[4 * i : 4 * i + 4])}" for i, face in enumerate(FACES)
         )
 
     def solve(self) -> list[int]:
-        """A shortest solution."""
+        """A shortest solution as actions."""
         known = distances()
         state = self.state
         plan = []

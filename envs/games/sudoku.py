@@ -15,7 +15,17 @@ Grid = tuple[int, ...]  # the digits row by row, 0 where empty
 
 
 class Shape:
-    """The units of an n x n board: which row, column and box each cell belongs to."""
+    """The units of an n x n board: which row, column and box each cell belongs to.
+
+    Units are numbered: n rows, then n columns, then n boxes. A set of digits is a number whose bit
+    d - 1 stands for the digit d.
+
+    Attributes:
+        size: rows and columns, n.
+        box: rows and columns of a box.
+        all: the set of all digits.
+        units: the three units of each cell, cells row by row.
+    """
 
     def __init__(self, size: int) -> None:
         self.box = box = {4: 2, 9: 3}[size]
@@ -25,7 +35,7 @@ class Shape:
         self.units = [(r, size + c, 2 * size + (r // box) * box + c // box) for r, c in cells]
 
     def used(self, grid: Grid | list[int]) -> list[int]:
-        """The digits of each unit as bits."""
+        """The set of digits that each of the 3n units holds."""
         used = [0] * (3 * self.size)
         for cell, digit in enumerate(grid):
             if digit:
@@ -36,8 +46,13 @@ class Shape:
     def solutions(
         self, grid: Grid | list[int], limit: int, order: np.ndarray[Any, Any] | None = None
     ) -> list[Grid]:
-        """Up to ``limit`` solutions, fewest candidates first; digits in ``order`` where it is
-        given."""
+        """Up to ``limit`` solutions, by backtracking.
+
+        Args:
+            grid: the digits row by row, 0 where empty.
+            limit: solutions to stop at; 2 are enough to see that there is more than one.
+            order: the digits in the order in which they are tried; from 1 up where it is None.
+        """
         board = list(grid)
         used = self.used(grid)
         found = []
@@ -45,9 +60,11 @@ class Shape:
         empty = [cell for cell, digit in enumerate(board) if not digit]
 
         def search() -> bool:
+            """Fill the rest of the board; True once ``limit`` solutions are found."""
+            # The empty cell with the fewest candidates: there the search branches least.
             best = -1
             options = 0
-            fewest = 99
+            fewest = 99  # more than any cell has
             for cell in empty:
                 if not board[cell]:
                     a, b, c = self.units[cell]
@@ -57,9 +74,9 @@ class Shape:
                         best = cell
                         options = free
                         fewest = count
-                        if count < 2:
+                        if count < 2:  # forced, or a dead end: no cell is better to take
                             break
-            if best < 0:
+            if best < 0:  # no cell is empty
                 found.append(tuple(board))
                 return len(found) >= limit
             for digit in digits:
@@ -95,6 +112,9 @@ class Sudoku(Game):
     A cell may be filled again; those of the puzzle stay. Rewards are Game's, and +1 for a cell that
     becomes right, -1 for one that stops being right, which sum to no more than the empty cells
     however often they are filled. The cost to go is the number of cells that are not right.
+
+    Raises:
+        ValueError: an option is out of range, or the budgets do not reach every cell.
     """
 
     def __init__(
@@ -119,6 +139,7 @@ class Sudoku(Game):
                 f" to { {4: 12, 9: 56}[size] }"
             )
         each = or_default(max_actions_per_turn, size)
+        # 1.5 actions for each empty cell, rounded up to whole turns.
         turns = or_default(max_turns, -(-3 * self.max_empty // (2 * max(1, each))))
         self.budget(turns, each, max_actions)
         if self.max_actions < self.max_empty:
@@ -126,6 +147,7 @@ class Sudoku(Game):
                 f"max_actions={self.max_actions} cannot fill max_empty={self.max_empty} cells:"
                 " raise it"
             )
+        # Action cell * size + digit - 1, cells row by row.
         self.action_names = tuple(
             f"({row},{column})={digit}"
             for row in range(size)
@@ -133,11 +155,13 @@ class Sudoku(Game):
             for digit in range(1, size + 1)
         )
         self.action_space = gym.spaces.Discrete(len(self.action_names))
+        # A digit and what parts it from the next, for each cell.
         self.observation_space = text_space(2 * size * size)
         self.shape = SHAPES[size]
 
     @property
     def instructions(self) -> str:
+        """The rules, for the system prompt."""
         box = f"{self.shape.box}x{self.shape.box}"
         return (
             f"You solve a Sudoku of {self.size}x{self.size} cells: every row, every column and"
@@ -153,12 +177,16 @@ class Sudoku(Game):
         )
 
     def _instance(self) -> tuple[Grid, Grid]:
-        """A puzzle and its solution: a random full board, emptied as far as its solution stays the
-        only one."""
+        """A puzzle and its solution.
+
+        A random full board is emptied cell by cell, as far as its solution stays the only one.
+        """
         cells = self.size**2
         rng = self.np_random
         while True:
             wanted = int(rng.integers(self.min_empty, self.max_empty + 1))
+            # The search completes a random first row, with the digits in random order. It takes the
+            # cells in an order of its own, so rows and columns are shuffled afterwards.
             first = [0] * cells
             first[: self.size] = (rng.permutation(self.size) + 1).tolist()
             (solution,) = self.shape.solutions(first, 1, rng.permutation(self.size) + 1)
@@ -171,12 +199,13 @@ class Sudoku(Game):
                     return tuple(puzzle), solution
                 digit = puzzle[cell]
                 puzzle[cell] = 0
-                if len(self.shape.solutions(puzzle, 2)) > 1:
+                if len(self.shape.solutions(puzzle, 2)) > 1:  # this digit must stay
                     puzzle[cell] = digit
 
     def _shuffled_lines(self) -> list[int]:
         """Rows (or columns) in an order that keeps the boxes whole."""
         box = self.shape.box
+        # Bands of ``box`` lines change places, and lines change places within their band.
         return [
             int(band * box + line)
             for band in self.np_random.permutation(box)
@@ -198,33 +227,37 @@ class Sudoku(Game):
     def step(self, action: int) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Fill a cell; see the class for rewards and Game for info."""
         cell, digit = divmod(self.check_action(action), self.size)
+        # An action on a cell of the puzzle changes nothing, and still costs its step.
         gained = 0.0
         if not self.puzzle[cell]:
             right = self.solution[cell]
             gained = float(digit + 1 == self.solution[cell])
-            gained -= float(self.grid[cell] == right)
+            gained -= float(self.grid[cell] == right)  # 0 for the right digit once more
             self.grid[cell] = digit + 1
             self._wrong -= int(gained)
         return self.end_step(self._wrong == 0, gained)
 
     def cost_to_go(self) -> float:
-        """Cells that are not right."""
+        """Cells that are not right: each takes one action, whatever stands in it."""
         return float(self._wrong)
 
     def text(self) -> str:
-        """The board."""
+        """The board, a line for each row; _ is an empty cell."""
         rows = (self.grid[i : i + self.size] for i in range(0, len(self.grid), self.size))
         return "\n".join(
             [" ".join([str(digit) if digit else "_" for digit in row]) for row in rows]
         )
 
     def solve(self) -> list[int]:
-        """The right digits, row by row."""
+        """A shortest solution: the right digit for each cell that is not right, row by row."""
         return [c * self.size + d - 1 for c, d in enumerate(self.solution) if self.grid[c] != d]
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[int]]:
-        """The solver's digits, wrong ones mended first, then the cell with fewest candidates each
-        time; the thought is which digits each cell sees in its row, column and box."""
+        """The solver's digits for one turn, easiest cells first.
+
+        Wrong digits are corrected first. Then comes the cell with the fewest candidates each time.
+        The thought is which digits each cell sees in its row, column and box.
+        """
         board = list(self.grid)
         thoughts = []
         plan = []
@@ -235,6 +268,7 @@ class Sudoku(Game):
                 for cell, (a, b, c) in enumerate(self.shape.units)
                 if board[cell] != self.solution[cell]
             }
+            # The key puts filled (so wrong) cells first, then those that see the most digits.
             cell = min(seen, key=lambda cell: (not board[cell], -seen[cell].bit_count()))
             digits = [str(digit + 1) for digit in range(self.size) if seen[cell] >> digit & 1]
             thoughts.append(f"({cell // self.size},{cell % self.size}) {' '.join(digits)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ragen_lite.envs.games.described import Described
 
+# The four places in the order in which Gymnasium numbers them, and their (row, column).
 PLACES = ("Red", "Green", "Yellow", "Blue")
 CORNERS = ((0, 0), (0, 4), (4, 0), (4, 3))
 
@@ -26,10 +27,12 @@ class Taxi(Described):
         render_mode: str | None = None,
     ) -> None:
         super().__init__("Taxi-v4", {}, max_turns, max_actions_per_turn, max_actions, render_mode)
+        # What a full turn costs at worst: 0.1 for each step, and 1 for each action punished.
         self.turn_penalty = 1.1 * max_actions_per_turn
 
     @property
     def instructions(self) -> str:
+        """The rules, for the system prompt."""
         places = ", ".join(
             f"{name} ({row},{column})" for name, (row, column) in zip(PLACES, CORNERS, strict=True)
         )
@@ -45,5 +48,6 @@ class Taxi(Described):
     def describe(self, state: int) -> str:  # type: ignore[override]
         """Where the taxi, the passenger and the destination are."""
         row, column, passenger, destination = self.inner.decode(int(state))
+        # Gymnasium counts the taxi as the passenger's fifth place.
         where = "in the taxi" if passenger == 4 else f"at {PLACES[passenger]}"
         return f"Taxi ({row},{column}), passenger {where}, destination {PLACES[destination]}"

@@ -13,6 +13,7 @@ from ragen_lite.envs.base import TextTask
 from ragen_lite.envs.spaces import text_space
 from ragen_lite.envs.splits import requested_split
 
+# The words that can be drawn. A guess may be any five letters.
 _LIST = """
 about above actor acute admit adopt adult after again agent agree ahead alarm album alert alike
 alive allow alone along alter among anger angle angry apart apple apply arena argue arise aside
@@ -47,19 +48,24 @@ while white whole whose woman world worry worse worst worth would wound write wr
 young youth zebra
 """
 WORDS = tuple(_LIST.split())
+# The rewards of Game, whose actions are numbers; here they are words.
 STEP = -0.1
 SOLVED = 10.0
 RIGHT = "GGGGG"
 
 
+# Room for every pair of listed words: 483 * 483 are 233,289.
 @lru_cache(maxsize=500_000)
 def mark(guess: str, word: str) -> str:
-    """The answer to a guess: G right place, Y other place, _ not in the word; a letter counts as
-    often as it is there.
+    """The answer to a guess, a sign for each letter.
+
+    G is the right place, Y another place, _ not in the word. A letter counts as often as it is in
+    the word.
 
     >>> mark("speed", "eject"), mark("geese", "eject")
     ('__GY_', '_YG__')
     """
+    # How often each letter of the word is left, once the letters in their right places are taken.
     left = Counter(w for g, w in zip(guess, word, strict=True) if g != w)
     marks = []
     for g, w in zip(guess, word, strict=True):
@@ -74,6 +80,7 @@ def mark(guess: str, word: str) -> str:
 @lru_cache(maxsize=20_000)
 def best_guess(candidates: tuple[str, ...]) -> str:
     """The candidate whose answers tell the candidates apart best (most different answers)."""
+    # Of equals the last in the alphabet, so that the choice is always the same.
     return max(
         candidates, key=lambda guess: (len({mark(guess, word) for word in candidates}), guess)
     )
@@ -83,7 +90,10 @@ class Wordle(TextTask[str]):
     """Guess the word; each guess is answered letter by letter.
 
     Args:
-        max_turns: guesses.
+        max_turns: guesses, 6 or more.
+
+    Raises:
+        ValueError: fewer guesses than the solver needs for its hardest words.
 
     Any five letters count as a guess. Rewards: -0.1 a guess, +10 found. ``info``: success;
     candidates (words of the list that fit all answers); why (what is wrong with a guess that is no
@@ -95,15 +105,18 @@ class Wordle(TextTask[str]):
     turn_penalty = -STEP
 
     def __init__(self, max_turns: int = 6, render_mode: str | None = None) -> None:
+        # The solver finds each listed word in 6 guesses at most, and needs all 6 for some.
         if max_turns < 6:
             raise ValueError(f"max_turns={max_turns}: some words need 6 guesses")
         self.max_turns = self.max_actions = max_turns
         self.render_mode = render_mode
+        # A line for each guess, the longest of 36 characters.
         self.observation_space = text_space(40 * max_turns)
         self.action_space = gym.spaces.Text(5, min_length=5, charset="abcdefghijklmnopqrstuvwxyz")
 
     @property
     def instructions(self) -> str:
+        """The rules, for the system prompt."""
         return (
             "You play Wordle: find a common English word of five letters. Each guess is answered "
             "letter by letter: G the letter is right, Y it belongs to another place, _ it is not "
@@ -118,6 +131,7 @@ class Wordle(TextTask[str]):
         self.word = self.draw(
             requested_split(options), lambda: WORDS[self.np_random.integers(len(WORDS))], str
         )
+        # A line for each guess so far, which is all that the player sees.
         self.lines: list[str] = []
         self.candidates = WORDS
         return self.render(), {"success": False, "candidates": len(WORDS), "why": None}
@@ -129,6 +143,7 @@ class Wordle(TextTask[str]):
         why = None
         if len(guess) == 5 and guess.isascii() and guess.isalpha():
             answer = mark(guess, self.word)
+            # A word fits if it would have given the same answer.
             self.candidates = tuple(w for w in self.candidates if mark(guess, w) == answer)
             self.lines.append(f"{' '.join(guess)}: {' '.join(answer)}")
         else:
@@ -144,7 +159,7 @@ class Wordle(TextTask[str]):
         return "\n".join(self.lines) or "No guess yet."
 
     def solve(self) -> list[str]:
-        """The next guess of the solver."""
+        """The next guess of the solver, as a plan of one guess."""
         return [best_guess(self.candidates)] if self.candidates else [self.word]
 
     def guess(self, rng: np.random.Generator) -> list[str]:
@@ -152,11 +167,15 @@ class Wordle(TextTask[str]):
         return [WORDS[rng.integers(len(WORDS))]]
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[str]]:
-        """The solver's guess; the thought is the letters whose place is known, the others that
-        belong to the word, and the guess letter by letter."""
+        """The solver's guess, with what is known as its thought.
+
+        The thought is the letters whose place is known, the others that belong to the word, and the
+        guess letter by letter.
+        """
         (word,) = self.solve()
         placed = ["_"] * 5
         other = set[str]()
+        # The line of a reply that is no guess has no G or Y, and so tells nothing.
         for line in self.lines:
             letters, _, marks = line.partition(": ")
             for place, (letter, sign) in enumerate(

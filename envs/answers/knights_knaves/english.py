@@ -1,5 +1,7 @@
-"""Statements of knights and knaves in English, and the English read back; answers read by
-Logic-RL's rule."""
+"""Statements of knights and knaves: written in English, and read back from it.
+
+Answers are read here too, by Logic-RL's rule.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,14 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-# ("telling-truth", person), ("lying", person), ("not", s), ("and", s, ...), ("or", s, ...), ("->",
-# s, s), ("<=>", s, s)
+# A tree of tuples. A leaf is ("telling-truth", person) or ("lying", person), the person a number
+# from 0. Operators stand before their statements: ("not", s), ("and", s, ...), ("or", s, ...),
+# ("->", s, s), ("<=>", s, s).
 Statement = tuple[Any, ...]
 
 
-# A pair of words for who tells the truth and who lies, and for where they live.
+# Pairs of words for who tells the truth and who lies. The first pair is the usual one; the others
+# are for the perturbation ``roles``.
 ROLES = (
     ("knight", "knave"),
     ("pioneer", "laggard"),
@@ -22,6 +26,8 @@ ROLES = (
     ("altruist", "egoist"),
     ("sage", "fool"),
 )
+# How a person's claim is put. Each must be readable by ``_CLAIM``: the claim stands in quotation
+# marks, or behind "that" at the end.
 SAYINGS = (
     '{name} said, "{claim}".',
     "{name} told you that {claim}.",
@@ -47,8 +53,13 @@ def article(word: str) -> str:
 
 
 def say(statement: Statement, names: Sequence[str], roles: tuple[str, str]) -> str:
-    """A statement in English, ``roles`` being (truthful, lying); statements within statements stand
-    in brackets."""
+    """A statement in English; statements within statements stand in brackets.
+
+    Args:
+        statement: the tree.
+        names: of the people, by number.
+        roles: the words for (truthful, lying).
+    """
 
     def inner(part: Statement) -> str:
         text = say(part, names, roles)
@@ -74,16 +85,20 @@ class BadPuzzle(ValueError):
     """English that is no puzzle of this kind; it says where reading stopped."""
 
 
+# The people's names; the roles with what the first of them does; and a claim in its sentence.
 _MEET = re.compile(r"You meet \d+ inhabitants?: ([^.]*)\. ")
 _ONLY = re.compile(r"inhabited only by (\w+) and (\w+)\. \w+ always (tell the truth|lie)")
 _CLAIM = re.compile(r'"(?P<quoted>[^"]+?),?"| that (?P<reported>.+)$')
 
 
 def parse_puzzle(text: str) -> tuple[tuple[str, ...], tuple[Statement, ...]]:
-    """The names of a puzzle and what each says, read back from the English. Raises BadPuzzle.
+    """The names of a puzzle and what each says, read back from the English.
 
     Reads Logic-RL's own wording too: what is said stands in quotation marks or behind ``that``, and
     whoever is named outside of it says it.
+
+    Raises:
+        BadPuzzle: the text is no puzzle of this kind, or not everybody says exactly one thing.
     """
     only = _ONLY.search(text)
     meet = _MEET.search(text)
@@ -91,12 +106,15 @@ def parse_puzzle(text: str) -> tuple[tuple[str, ...], tuple[Statement, ...]]:
     if not only or not meet or end < 0:
         raise BadPuzzle("a puzzle says who lives on the island, whom you meet, and asks who is who")
     names = tuple(re.split(r", and |, | and ", meet[1]))
+    # "heroes" becomes "hero", but "knaves" becomes "knave". What the first of the two roles does
+    # tells which one is truthful.
     singular = [re.sub(r"(?<=o)es$|s$", "", word) for word in only.groups()[:2]]
     roles = (singular[1], singular[0]) if only[3] == "lie" else (singular[0], singular[1])
     said: dict[str, Statement] = {}
     for sentence in re.split(r"\.\s+", text[meet.end() : end].strip().removesuffix(".") or " "):
         claim = _CLAIM.search(sentence)
         rest = sentence[: claim.start()] + sentence[claim.end() :] if claim else ""
+        # The claim itself names people too, so the speaker is looked for in the rest.
         speakers = [name for name in names if re.search(rf"\b{re.escape(name)}\b", rest)]
         if claim is None or len(speakers) != 1 or speakers[0] in said:
             raise BadPuzzle(f"not what one of {', '.join(names)} says: {sentence!r}")
@@ -109,7 +127,13 @@ def parse_puzzle(text: str) -> tuple[tuple[str, ...], tuple[Statement, ...]]:
 def parse_statement(text: str, names: Sequence[str], roles: tuple[str, str]) -> Statement:
     """A statement, read back from its English.
 
-    ``roles`` are (truthful, lying). Raises BadPuzzle.
+    Args:
+        text: what ``say`` writes.
+        names: of the people; a claim holds their numbers.
+        roles: the words for (truthful, lying).
+
+    Raises:
+        BadPuzzle: the text is no statement, or more than one.
     """
     reader = _Reader(text, names, roles)
     found = reader.whole(0)
@@ -119,7 +143,15 @@ def parse_statement(text: str, names: Sequence[str], roles: tuple[str, str]) -> 
 
 
 class _Reader:
-    """Recursive descent over the words of a statement; ``words`` are those not yet read."""
+    """Recursive descent over the words of a statement; ``words`` are those not yet read.
+
+    The grammar, with a method a rule::
+
+        whole = "if" part "then" part | part "if and only if" part
+              | part {"and" part} | part {"or" part}
+        part  = "(" whole ")" | "it is not the case that" part | claim
+        claim = NAME "is" ["not"] ("a" | "an") ROLE
+    """
 
     DEEPEST = 20  # brackets within brackets
 
@@ -137,6 +169,7 @@ class _Reader:
         return True
 
     def missing(self, what: str) -> BadPuzzle:
+        """The error for what should come next, to be raised."""
         return BadPuzzle(
             f"{what} is missing at {' '.join(self.words) or 'the end'!r} of {self.text!r}"
         )
@@ -151,6 +184,7 @@ class _Reader:
         parts = [self.part(depth)]
         if self.took("if", "and", "only", "if"):
             return "<=>", parts[0], self.part(depth)
+        # "a and b or c" leaves "or c" unread, which is an error: mixtures need brackets.
         for kind in ("and", "or"):
             while self.took(kind):
                 parts.append(self.part(depth))
@@ -190,12 +224,17 @@ class _Reader:
 
 
 def read_answer(answer: str, names: Sequence[str], roles: tuple[str, str]) -> list[str] | None:
-    """Each person's role in an answer, by Logic-RL's rule: every ``NAME is a ROLE``, and no role
-    named besides.
+    """Each person's role in an answer, in lower case, by Logic-RL's rule.
 
-    None where a person is missing or more roles are named than there are people. ``roles`` in any
-    order.
+    The answer says ``NAME is a ROLE`` of everybody and names no role besides. None where a person
+    is missing, or where it names more or fewer roles than there are people.
+
+    Args:
+        answer: the text.
+        names: of the people, in the order of the result.
+        roles: the two words, in any order.
     """
+    # As many roles as people: an answer that says two things of one person is not read.
     lower = answer.lower()
     if sum(lower.count(role) for role in roles) != len(names):
         return None

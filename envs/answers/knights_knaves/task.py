@@ -1,5 +1,7 @@
-"""Knights and knaves by the rules of Logic-RL: who lies? The puzzles are made in
-knights_knaves_puzzles.py."""
+"""Knights and knaves by the rules of Logic-RL: who lies?
+
+The puzzles are made in puzzles.py; their English is in english.py.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,9 @@ from ragen_lite.envs.splits import one_of, requested_split, split_of
 # What a readable answer earns: (not every person named, wrong, right); and what an unreadable reply
 # costs.
 REWARDS = {
-    "logic_rl": (
-        -1.0,
-        -0.5,
-        3.0,
-        3.0,
-    ),  # format +-1 plus answer -2, -1.5 or 2: totals of 3, -0.5, -1, -3
+    # Format 1 or -1, plus answer 2, -1.5 or -2: totals of 3 (right), -0.5 (wrong), -1 (not every
+    # person named) and -3 (unreadable).
+    "logic_rl": (-1.0, -0.5, 3.0, 3.0),
     "strict": (0.0, 0.0, 1.0, 0.0),
 }
 
@@ -50,6 +49,9 @@ class KnightsKnaves(TextTask[str]):
             replaced), ``leaf`` (one leaf of one is changed), either so that the solution is another
             one; ``names`` (uncommon ones), ``roles`` (another pair of words), ``flipped`` (knights
             lie), ``order`` (of speaking).
+
+    Raises:
+        ValueError: an option out of its range.
 
     ``info``: success; read (the roles answered, or None); unperturbed (the solution before a
     change).
@@ -71,8 +73,8 @@ class KnightsKnaves(TextTask[str]):
         if not 2 <= min_people <= max_people <= 8:
             raise ValueError(f"{min_people} to {max_people} people: a puzzle has 2 to 8")
         if not 2 <= depth <= 5 or not 2 <= width <= 5:
-            # With bare claims about one person each, whoever lies could as well be honest: no
-            # solution is the only one.
+            # At depth 1 everybody makes a bare claim about one person. Then no solution is the only
+            # one: everybody's role can be turned round.
             raise ValueError(f"depth={depth}, width={width}: both are 2 to 5")
         one_of("reward", reward, REWARDS)
         if perturb is not None and perturb not in PERTURBATIONS:
@@ -91,14 +93,17 @@ class KnightsKnaves(TextTask[str]):
 
     @property
     def instructions(self) -> str:
+        """The system prompt; the puzzle itself tells the rules of its island."""
         return (
             "Solve the puzzle. Say of every person, one a line, who they are, in the puzzle's own"
             " words, for example: (1) Zoey is a knight\n(2) Oliver is a knave"
         )
 
     def _instance(self) -> Puzzle:
+        """A puzzle with exactly one solution: statements are drawn until they have it."""
         dice = Dice(self.np_random)
         people = self.min_people + dice(self.max_people - self.min_people + 1)
+        # Random puzzles may have no solution or several; these are thrown away.
         while True:
             statements = tuple(
                 draw_statement(dice, i, people, self.depth, self.width) for i in range(people)
@@ -111,11 +116,18 @@ class KnightsKnaves(TextTask[str]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """Draw a puzzle of ``options["split"]`` (``train`` where it is left out), which its logic
-        alone decides."""
+        """Draw a puzzle of ``options["split"]`` (``train`` where it is left out).
+
+        A puzzle's logic alone decides its split, so a change of words leaves it where it is.
+
+        Raises:
+            RuntimeError: no changed puzzle of the split in 1,000 draws.
+        """
         super().reset(seed=seed)
         split = requested_split(options)
         change = self.perturb
+        # Where no change of a puzzle has another solution, or none is of the split, the next puzzle
+        # is drawn.
         for _ in range(1_000):
             puzzle = self.draw(split, self._instance, lambda made: canonical(made.statements))
             changed = (
@@ -125,7 +137,8 @@ class KnightsKnaves(TextTask[str]):
             )
             for new in changed:
                 self.instance = canonical(new.statements)
-                if split_of(self.instance) == split:  # a changed puzzle has a split of its own
+                # A puzzle with another statement may belong to another split.
+                if split_of(self.instance) == split:
                     self.puzzle = new
                     return self.render(), {
                         "success": False,
@@ -138,7 +151,10 @@ class KnightsKnaves(TextTask[str]):
         )
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Score an answer; every answer ends the episode."""
+        """Score an answer; every answer ends the episode.
+
+        The reward is one of the three of REWARDS. What an unreadable reply costs is Dialogue's.
+        """
         read = read_answer(action, self.puzzle.names, self.puzzle.roles)
         success = read == self.puzzle.identities
         reward = self.unnamed if read is None else self.right if success else self.wrong
@@ -149,6 +165,7 @@ class KnightsKnaves(TextTask[str]):
         return self.puzzle.text()
 
     def _answer(self, identities: Sequence[str]) -> str:
+        """An answer in Logic-RL's form, a line a person: ``(1) Zoey is a knight``."""
         people = zip(self.puzzle.names, identities, strict=True)
         return "\n".join(
             f"({i}) {name} is {article(role)}" for i, (name, role) in enumerate(people, 1)
@@ -159,16 +176,20 @@ class KnightsKnaves(TextTask[str]):
         return [self._answer(self.puzzle.identities)]
 
     def guess(self, rng: np.random.Generator) -> list[str]:
-        """Random roles."""
+        """Random roles, each of the two with probability 1/2."""
         return [self._answer([self.puzzle.roles[rng.integers(2)] for _ in self.puzzle.names])]
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[str]]:
-        """The solution; the thought tries every assignment up to the right one, and says whose
-        words fit it, person by person up to the first whose do not."""
+        """The solution; the thought tries one assignment after the other up to the right one.
+
+        It writes each as ``truth`` or ``lie`` a person. Then it says whether each person's words
+        fit (``yes``, ``no``), up to the first whose words do not.
+        """
         people = len(self.puzzle.names)
         thoughts = []
         tables = [truth(statement, people) for statement in self.puzzle.statements]
         for assignment in range(2**people):
+            # Words fit where the speaker's bit is the truth of the statement in this assignment.
             fits = [(assignment >> i & 1) == (tables[i] >> assignment & 1) for i in range(people)]
             roles = " ".join("truth" if assignment >> i & 1 else "lie" for i in range(people))
             shown = fits if all(fits) else fits[: fits.index(False) + 1]

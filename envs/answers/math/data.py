@@ -1,5 +1,7 @@
-"""Questions with answers, from the hub by ``datasets`` or from a file; malformed rows are counted
-and named."""
+"""Questions with answers, from the hub by ``datasets`` or from a file.
+
+Malformed rows are counted and named.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,11 @@ from typing import Any
 from ragen_lite.envs.formats import last_boxed
 from ragen_lite.envs.splits import SPLITS, split_of
 
+# The usual names of the two columns; the first one that a record has counts.
 QUESTIONS = ("question", "problem", "prompt", "input")
 ANSWERS = ("answer", "final_answer", "target", "solution", "gold", "expected_answer")
-# name: (hub id, configuration, split to train on, split to test on)
+# name: (hub id, configuration, split to train on, split to test on). An empty split to train on
+# is for evaluation only.
 HUB = {
     "gsm8k": ("openai/gsm8k", "main", "train", "test"),
     "math": ("DigitalLearningGmbH/MATH-lighteval", None, "train", "test"),
@@ -26,7 +30,13 @@ HUB = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A question with the answers that are right, and a solution in words where there is one."""
+    """A question.
+
+    Attributes:
+        question: its text.
+        golds: the answers, any of which is right.
+        solution: in words; empty where there is none.
+    """
 
     question: str
     golds: tuple[str, ...]
@@ -38,11 +48,19 @@ class BadRow(ValueError):
 
 
 def read_row(record: Any, question: str | None = None, answer: str | None = None) -> Row:
-    """A record as a Row. The answer is behind GSM8K's ``####``, or in the last box of a solution,
-    or as it stands; a list holds several golds. ``question`` and ``answer`` name the columns where
-    they are not of the usual names.
+    """A record as a Row.
 
-    Raises BadRow.
+    The answer is behind GSM8K's ``####``, or in the last box of a solution, or as it stands. A list
+    holds several golds.
+
+    Args:
+        record: a row of a data set, or a value of JSON.
+        question: the column of the question, where its name is not usual.
+        answer: the column of the answer, where its name is not usual.
+
+    Raises:
+        BadRow: a column is missing or empty, the question is no text, or an answer is neither text
+            nor a number.
     """
     if not isinstance(record, dict):
         raise BadRow(f"a JSON object is needed, not {type(record).__name__}")
@@ -64,13 +82,16 @@ def read_row(record: Any, question: str | None = None, answer: str | None = None
     golds = []
     solution = ""
     for value in values:
+        # True and False are numbers to Python.
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             raise BadRow(f"the answer is {type(value).__name__}, not text or a number")
         text = str(value).strip()
+        # NaN is the one value that differs from itself.
         if value != value or text in ("inf", "-inf") or not _encodable(text):
             raise BadRow(f"the answer is {text!a}")
         if "####" in text:
             solution, _, text = text.rpartition("####")
+            # GSM8K writes 1,200 and $5.
             text = text.strip().replace(",", "").replace("$", "")
         elif (boxed := last_boxed(text)) is not None:
             solution = text
@@ -82,9 +103,8 @@ def read_row(record: Any, question: str | None = None, answer: str | None = None
 
 
 def _encodable(text: str) -> bool:
-    return not any(
-        "\ud800" <= char <= "\udfff" for char in text
-    )  # half a character, as broken JSON escapes leave it
+    # A surrogate is half a character, which broken JSON escapes leave. UTF-8 cannot hold it.
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def read_rows(
@@ -93,9 +113,18 @@ def read_rows(
     question: str | None = None,
     answer: str | None = None,
 ) -> tuple[Row, ...]:
-    """The rows of named records (such as ``line 3``); malformed ones are skipped with one warning
-    that counts and names them, or refused. Raises ValueError where they are, and where no row is
-    left."""
+    """The rows of records; malformed ones are skipped with one warning, or refused.
+
+    Args:
+        records: pairs of a name, such as ``line 3``, and a record; a BadRow stands for a record
+            that could not be read.
+        bad_rows: ``skip`` or ``refuse``.
+        question: as for ``read_row``.
+        answer: as for ``read_row``.
+
+    Raises:
+        ValueError: malformed rows are refused, or no row is left.
+    """
     rows = []
     bad = []
     for name, record in records:
@@ -106,6 +135,7 @@ def read_rows(
         except BadRow as error:
             bad.append(f"{name}: {error}")
     if bad:
+        # Five are named, and all are counted.
         more = " ..." if len(bad) > 5 else ""
         told = (
             f"{len(bad)} of {len(bad) + len(rows)} rows are malformed: {'; '.join(bad[:5])}{more}"
@@ -119,11 +149,16 @@ def read_rows(
 
 
 def file_records(path: Path) -> Iterable[tuple[str, Any]]:
-    """The records of a .jsonl or .parquet file, each with its place."""
+    """The records of a .jsonl or .parquet file, each with its place, from 1.
+
+    A line that is no JSON comes as a BadRow, so that one bad line does not end the reading.
+    """
     if path.suffix == ".jsonl":
         with path.open("rb") as lines:
             for i, line in enumerate(lines, 1):
                 if line.strip():
+                    # "utf-8-sig" drops the mark that some editors put before a file's text.
+                    # Brackets that are nested too deep raise RecursionError.
                     try:
                         yield f"line {i}", json.loads(line.decode("utf-8-sig"))
                     except (ValueError, RecursionError) as error:
@@ -134,6 +169,7 @@ def file_records(path: Path) -> Iterable[tuple[str, Any]]:
 
 
 def _datasets() -> Any:
+    """The package ``datasets``, which only data from outside need."""
     try:
         import datasets
     except ImportError as error:
@@ -143,14 +179,25 @@ def _datasets() -> Any:
     return datasets
 
 
+# Cached, so that the many environments of a run read their data once.
 @lru_cache(maxsize=8)
 def load(
     data: str, config: str | None, bad_rows: str, question: str | None, answer: str | None
 ) -> dict[str, tuple[Row, ...]]:
-    """The rows of a source by split. A source's own test split is the test split; else content
-    decides, as everywhere.
+    """The rows of a source by split.
 
-    Raises ValueError, ImportError.
+    A source's own test split is the test split; else content decides, as everywhere.
+
+    Args:
+        data: a name of HUB, a hub id, or a .jsonl or .parquet file.
+        config: the configuration of a hub data set.
+        bad_rows: as for ``read_rows``.
+        question: as for ``read_row``.
+        answer: as for ``read_row``.
+
+    Raises:
+        ValueError: no such file, malformed rows that are refused, or no row.
+        ImportError: ``datasets`` is not installed.
     """
     read = partial(read_rows, bad_rows=bad_rows, question=question, answer=answer)
     if data.endswith((".jsonl", ".parquet")):
@@ -164,10 +211,13 @@ def load(
     def part(split: str) -> tuple[Row, ...]:
         return read((f"{split} row {i}", record) for i, record in enumerate(parts[split], 1))
 
-    if training not in parts and testing in parts:  # for evaluation only
+    # Three cases: a test split only, which is for evaluation; no test split; both.
+    if training not in parts and testing in parts:
         return {"train": (), "val": (), "test": part(testing)}
     if testing not in parts:
         return _divided(part(training if training in parts else next(iter(parts))))
+    # The tenth that content would test on is trained on, since the source has its own test split.
+    # A question of that split is taken out of the others, wherever it stands a second time.
     divided = _divided(part(training))
     tested = part(str(testing))
     questions = {row.question for row in tested}
@@ -180,6 +230,7 @@ def load(
 
 
 def _divided(rows: tuple[Row, ...]) -> dict[str, tuple[Row, ...]]:
+    """The rows by the split that their question's text decides."""
     return {
         split: tuple(row for row in rows if split_of(row.question) == split) for split in SPLITS
     }

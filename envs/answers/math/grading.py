@@ -1,8 +1,8 @@
-"""Whether two answers are the same in mathematics: plain numbers at once, else by math-verify in a
-process of its own.
+"""Whether two answers are the same in mathematics.
 
-What math-verify finds in a text may be one of many guesses, so texts that say more than the gold
-does are wrong.
+Plain numbers are compared at once, all else by math-verify in a process of its own. What
+math-verify finds in a text may be one of many guesses, so texts that say more than the gold does
+are wrong.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from typing import Any
 from ragen_lite.envs.process import worker
 
 LONGEST = 1_000  # characters of an answer; a longer one is wrong
-SECONDS = 5.0
+SECONDS = 5.0  # that math-verify may take for one answer
+# Sign, digits with or without commas between thousands, then decimals or a divisor. Digits are
+# limited, so that exact arithmetic is quick.
 _NUMBER = re.compile(
     r"([+-]?)\$?([0-9]{1,60}|[0-9]{1,3}(?:,[0-9]{3}){1,19})(?:\.([0-9]{1,60}))?(?:/([0-9]{1,60}))?\.?"
 )
 
-_LETTER_IS = re.compile(
-    r"(?:(?<![^\s,;$])|\A)(?:[A-Za-z](?:\([a-z]\))?|\\[a-z]+)\s*=(?!=)"
-)  # x = 3 names one number
+# "x =", "f(x) =" or "\alpha =": x = 3 names one number.
+_LETTER_IS = re.compile(r"(?:(?<![^\s,;$])|\A)(?:[A-Za-z](?:\([a-z]\))?|\\[a-z]+)\s*=(?!=)")
 _GROUPS = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\,|\\ )(?=\d{3}(?!\d))")  # LaTeX's thousands: 1{,}200
+# A unit at the end, such as \text{ cm}^2. Words that join or deny answers are no unit.
 _UNIT = re.compile(
     r"(?:\s|\\[,;: ])*\\(?:text|mbox|mathrm|textrm)"
     r"\{(?![^{}]*\b(?:or|and|not)\b)[^{}0-9\\]*\}(?:\^\{?[23]\}?)?\s*$"
@@ -45,8 +47,7 @@ _LISTS = re.compile(
 
 
 def number(text: str) -> Fraction | None:
-    r"""A whole number, a decimal or a fraction of whole numbers, exactly; None where the text is no
-    such number.
+    r"""A whole number, a decimal or a fraction of whole numbers, exactly; None for other text.
 
     >>> number("1,200.50"), number("-3/4"), number("1/0"), number(r"\frac12")
     (Fraction(2401, 2), Fraction(-3, 4), None, None)
@@ -63,10 +64,14 @@ def number(text: str) -> Fraction | None:
 
 
 def grade(answer: str, gold: str, seconds: float = SECONDS) -> bool | None:
-    """Whether ``answer`` equals ``gold``; None where the gold cannot be read. False where it takes
-    too long.
+    """Whether ``answer`` equals ``gold``; None where the gold cannot be read.
 
     Without math-verify, what is not a plain number on both sides is compared as text.
+
+    Args:
+        answer: as read from a reply. More than 1,000 characters are wrong.
+        gold: the right answer.
+        seconds: how long math-verify may take; what takes longer is wrong.
     """
     answer = answer.strip()
     gold = gold.strip()
@@ -76,6 +81,8 @@ def grade(answer: str, gold: str, seconds: float = SECONDS) -> bool | None:
         return False
     if answer == gold:
         return True
+    # From the cheapest test to the most expensive: text, numbers, signs of hedging, and only then
+    # math-verify.
     if (wanted := number(gold)) is not None:
         answer = _UNIT.sub("", _GROUPS.sub(",", answer))
         if (mine := number(answer)) is not None:
@@ -84,6 +91,7 @@ def grade(answer: str, gold: str, seconds: float = SECONDS) -> bool | None:
             return False
     if {*_RELATIONS.findall(_LETTER_IS.sub(" ", answer))} - {*_RELATIONS.findall(gold)}:
         return False
+    # Equal texts and plain numbers are decided above.
     if not available():
         return False
     try:
@@ -102,17 +110,21 @@ def available() -> bool:
 
 
 def judge(questions: Iterator[list[str]]) -> Iterator[bool | None]:
-    """``verify`` of one pair of answer and gold after the other, for the worker."""
+    """``verify`` of one pair (answer, gold) after the other, for the worker."""
     for answer, gold in questions:
         yield verify(answer, gold)
 
 
 def verify(answer: str, gold: str) -> bool | None:
-    """math-verify's judgement, in this process and without a time limit; None where the gold cannot
-    be read."""
+    """math-verify's judgement, in this process and without a time limit.
+
+    None where the gold cannot be read. math-verify's own time limits are off, since the caller
+    limits the whole process.
+    """
     import math_verify
 
     def read(text: str) -> list[Any]:
+        # As a box, as a formula, and as it stands: the first form in which anything is found.
         for form in (f"\\boxed{{{text}}}", f"${text}$", text):
             if parsed := math_verify.parse(form, parsing_timeout=None):
                 return list(parsed)

@@ -1,9 +1,8 @@
-"""Mathematics in one step: a question, a reply, rewards by weight. ``env=math
-data=gsm8k|math|aime|HUB-ID|FILE``.
+"""Mathematics in one step: ``env=math data=gsm8k|math|aime|HUB-ID|FILE``.
 
-Templates and their readings of an answer are those of the R1 reproductions; data come from the hub
-by ``datasets``, from a file, or, where nothing is said, from our own generator of word problems,
-which needs neither.
+A question, a reply, and rewards by weight. Templates and their readings of an answer are those of
+the R1 reproductions. Data come from the hub by ``datasets``, from a file, or, where nothing is
+said, from our own generator of word problems, which needs neither.
 """
 
 from __future__ import annotations
@@ -29,31 +28,40 @@ from ragen_lite.envs.splits import one_of, requested_split
 
 @dataclass(frozen=True)
 class Template:
-    """How a question is put and where the answer of a reply stands."""
+    """How a question is put and where the answer of a reply stands.
+
+    Attributes:
+        system: the system prompt.
+        user: the message, with ``{question}`` for the question.
+        read: from a reply to its answer; None where there is none.
+        write: from a thought and an answer to a reply that ``read`` reads back.
+    """
 
     system: str
-    user: str  # {question}
+    user: str
     read: Callable[[str], str | None]
-    write: Callable[[str, str], str]  # (thought, answer) -> reply
+    write: Callable[[str, str], str]
 
 
 def last_answer(reply: str) -> str | None:
-    """The text of the last ``<answer>``."""
+    """The text of the last ``<answer>``, stripped; None where it is not closed or not there."""
     before, tag, rest = reply.rpartition("<answer>")
     answer, end, _ = rest.partition("</answer>")
     return answer.strip() if tag and end else None
 
 
 def last_said(reply: str) -> str | None:
-    """The last box; else what follows the last "the answer is", up to the end of its sentence; else
-    the last number.
+    """The answer of a reply that keeps to no format; None where it has none.
 
-    (SimpleRL-Zoo's fallbacks for models that do not keep to a format.)
+    It is the last box; else what follows the last "the answer is", up to the end of its sentence;
+    else the last number. These are SimpleRL-Zoo's fallbacks.
     """
     if (boxed := last_boxed(reply)) is not None:
         return boxed
+    # Without the first letter, which may be a capital.
     _, said, rest = reply.rpartition("he answer is")
     if said:
+        # A full stop inside a number has no space behind it.
         line = rest.strip().partition("\n")[0].partition(". ")[0]
         return line.strip().removesuffix(".").strip(" :$") or None
     numbers = [
@@ -64,6 +72,8 @@ def last_said(reply: str) -> str | None:
     return next((n for n in reversed(numbers) if grading.number(n) is not None), None)
 
 
+# By the names of the option ``template``: how the question is put, how the answer is read, and how
+# a teacher's reply is written.
 TEMPLATES = {
     "r1": Template(
         "Solve the problem.",
@@ -119,16 +129,22 @@ class Math(TextTask[str]):
         template: ``r1`` (think and answer tags), ``open_r1`` (the same on lines of their own),
             ``gsm8k`` (grpo_demo's reasoning and answer tags), ``qwen_boxed``, ``abel`` or ``none``.
         reward: a preset (zero_one, simplerl, gsm8k, open_r1), the name of one function, or ``{name:
-            weight}``, of envs/rewards.py.
+            weight}``, of envs/answers/rewards.py.
         bad_rows: ``skip`` malformed rows with a warning that names them, or ``refuse`` them.
         question, answer: the columns, where they have unusual names.
         seconds: how long the grading of one answer may take.
+
+    Raises:
+        ValueError: an option out of its range, a reward that needs another template, or data that
+            cannot be read.
+        ImportError: the data need ``datasets``, which is not installed.
 
     ``info``: success (the answer equals a gold); answer (as read, or None); rewards (each
     function's own).
     """
 
     metadata = {"render_modes": ["ansi"], "render_fps": 1}
+    # The template puts the question and reads the reply, so Dialogue passes both on as they are.
     conversation = True
     protocol = "free"
     max_turns = max_actions_per_turn = max_actions = 1
@@ -151,6 +167,7 @@ class Math(TextTask[str]):
         if seconds <= 0:
             raise ValueError(f"seconds={seconds}: it must be above 0")
         self.weights = weights_of(reward)
+        # A format reward looks for one template's tags, so with another it would always be 0.
         for name in self.weights:
             if template != (needed := TEMPLATE_OF.get(name, template)):
                 raise ValueError(
@@ -163,8 +180,10 @@ class Math(TextTask[str]):
         self._source = (
             None if data == "word_problems" else (data, config, bad_rows, question, answer)
         )
+        # Read at once, so that what is wrong with the data is said here and not in a reset.
         if self._source:
-            load(*self._source)  # whatever is wrong with it is said now
+            load(*self._source)
+        # Longest texts, in characters.
         self.observation_space = AnyText(200_000)
         self.action_space = AnyText(100_000)
 
@@ -177,6 +196,12 @@ class Math(TextTask[str]):
         )
 
     def _draw_row(self, split: str) -> Row:
+        """A question of a split, and ``self.instance`` with it.
+
+        Raises:
+            ValueError: the data have no row in the split.
+        """
+        # Generated problems are drawn until one belongs to the split; rows are divided beforehand.
         if self._source is None:
             problem = self.draw(
                 split, lambda: write_problem(self.np_random), lambda made: made.content
@@ -198,10 +223,14 @@ class Math(TextTask[str]):
         return self.render(), {"success": False, "answer": None}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Score a reply; every reply ends the episode."""
+        """Score a reply; every reply ends the episode.
+
+        The reward is the weighted sum of the reward functions.
+        """
         answer = self.template.read(action)
         attempt = Attempt(action, self.row.golds, answer, self._grade)
         found = scores(attempt, self.weights)
+        # Of a conversation Dialogue adds nothing to ``info``, so all of its entries are made here.
         info = {
             "success": attempt.correct is True,
             "answer": answer,
@@ -215,12 +244,14 @@ class Math(TextTask[str]):
         return self.render(), total(found, self.weights), True, False, info
 
     def _grade(self, answer: str, gold: str) -> bool | None:
+        """Whether an answer equals a gold; None where the gold cannot be read."""
         if self._source is None:  # one whole number, in digits
             return whole_number(answer, grouped=True) == int(gold)
         return grading.grade(answer, gold, self.seconds)
 
     def render(self) -> str:  # type: ignore[override]
         """The question as the policy sees it."""
+        # Not ``format``: the braces of a question's LaTeX are no fields.
         return self.template.user.replace("{question}", self.row.question)
 
     def solve(self) -> list[str]:

@@ -1,5 +1,8 @@
-"""Where Sokoban rooms come from: our reverse play, gym-sokoban's generator made reproducible,
-Boxoban text files."""
+"""Where Sokoban rooms come from.
+
+There are three sources: our reverse play, gym-sokoban's generator made reproducible, and Boxoban
+text files.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ import numpy as np
 from ragen_lite.envs.games.sokoban.solver import Board
 from ragen_lite.envs.splits import split_of
 
-WALL_PROBABILITY = 0.18
+WALL_PROBABILITY = 0.18  # of a square inside the outer walls
+# Held while gym-sokoban draws from the generators of the whole process.
 _global_rng = threading.Lock()
 
 
@@ -43,11 +47,17 @@ class Level:
 
 
 def parse_level(text: str, where: str = "level") -> Level:
-    """A level from the usual symbols: # wall, space floor, . target, $ box, @ player, * box and +
-    player on a target.
+    """A level from the usual symbols.
 
-    Raises ValueError, naming ``where`` and the row, for ragged rows, unknown symbols, an open
-    border, no player, or a number of boxes that differs from the number of targets.
+    They are # wall, space floor, . target, $ box, @ player; on a target, * box and + player.
+
+    Args:
+        text: the rows, one a line.
+        where: the name of the level in error messages.
+
+    Raises:
+        ValueError: ragged rows, unknown symbols, an open border, no player, or a number of boxes
+            that differs from the number of targets. The message names ``where`` and the row.
     """
     rows = text.split("\n")
     width = len(rows[0])
@@ -60,6 +70,7 @@ def parse_level(text: str, where: str = "level") -> Level:
             raise ValueError(
                 f"{where}, row {number}: unknown symbol {min(odd)!r}; allowed are # space . $ @ * +"
             )
+        # A closed border keeps every move inside the grid, so the rules need no check of their own.
         if row[0] != "#" or row[-1] != "#" or (number in (1, len(rows)) and set(row) != {"#"}):
             raise ValueError(
                 f"{where}, row {number}: the room must be closed by walls (#) all around"
@@ -79,8 +90,13 @@ def parse_level(text: str, where: str = "level") -> Level:
 
 @lru_cache(maxsize=8)
 def read_boxoban(path: str) -> tuple[Level, ...]:
-    """All levels of a Boxoban text file (google-deepmind/boxoban-levels): ``; number`` before each
-    room."""
+    """All levels of a Boxoban text file (google-deepmind/boxoban-levels).
+
+    Each room follows a line ``; number``.
+
+    Raises:
+        ValueError: the file cannot be read, holds no level, or holds one that is malformed.
+    """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -88,10 +104,11 @@ def read_boxoban(path: str) -> tuple[Level, ...]:
     levels = []
     rows = []
     title = "level 0"
-    for line in [*lines, ""]:
+    for line in [*lines, ""]:  # the empty line ends the last room
         if line.strip() and not line.startswith(";"):
             rows.append(line.rstrip("\r\n"))
             continue
+        # A blank line or a title ends the room before it.
         if rows:
             levels.append(parse_level("\n".join(rows), f"{path}, {title}"))
             rows = []
@@ -105,11 +122,17 @@ def read_boxoban(path: str) -> tuple[Level, ...]:
 
 
 def random_board(rng: np.random.Generator, height: int, width: int, boxes: int) -> Board:
-    """A walled room with some walls inside and ``boxes`` targets on its floor."""
+    """A walled room with some walls inside and ``boxes`` targets on its floor.
+
+    Raises:
+        RuntimeError: none of 1,000 rooms has floor enough.
+    """
     for _ in range(1000):
+        # True is a wall: all of the border, and some squares inside.
         grid = np.ones((height, width), dtype=bool)
         grid[1:-1, 1:-1] = rng.random((height - 2, width - 2)) < WALL_PROBABILITY
         floor = np.flatnonzero(~grid)
+        # The targets, the boxes and the player must find squares of their own.
         if len(floor) > 2 * boxes:
             targets = frozenset(rng.choice(floor, boxes, replace=False).tolist())
             return Board(width, tuple(grid.ravel().tolist()), targets)
@@ -121,11 +144,13 @@ def random_board(rng: np.random.Generator, height: int, width: int, boxes: int) 
 def one_box_level(
     rng: np.random.Generator, height: int, width: int, min_cost: int, max_cost: int
 ) -> tuple[Level, list[int]]:
-    """A room with one box and a start between ``min_cost`` and ``max_cost`` actions from the
-    solution.
+    """A room with one box whose shortest solution has ``min_cost`` to ``max_cost`` actions.
 
     Reverse play in full: the search backwards from the solved states finds every start, one is
-    drawn evenly. Returns the level and the cost table of its states.
+    drawn evenly. Returns the level and the cost table of its states (see ``Board.distances``).
+
+    Raises:
+        RuntimeError: none of 10,000 rooms has such a start.
     """
     for _ in range(10_000):
         board = random_board(rng, height, width, 1)
@@ -133,6 +158,7 @@ def one_box_level(
         array = np.array(cost)
         starts = np.flatnonzero((array >= min_cost) & (array <= max_cost))
         if len(starts):
+            # The inverse of the table's index, player * size + box.
             player, box = divmod(int(starts[rng.integers(len(starts))]), len(board.walls))
             return Level(board, player, frozenset({box})), cost
     raise RuntimeError(
@@ -143,14 +169,19 @@ def one_box_level(
 def reverse_play(
     rng: np.random.Generator, height: int, width: int, boxes: int, pulls: int
 ) -> Level | None:
-    """A room played backwards from its solution by random pulls; None where a box still stands on a
-    target."""
+    """A room played backwards from its solution by random pulls.
+
+    A pull undone is a push, so a room that is made this way can be solved. None where it came to a
+    dead end, or where a box still stands on a target.
+    """
     board = random_board(rng, height, width, boxes)
-    placed = board.targets
+    placed = board.targets  # solved: a box on each target
     floor = [i for i, wall in enumerate(board.walls) if not wall and i not in placed]
     player = floor[rng.integers(len(floor))]
     for _ in range(pulls):
         reached = board.walks(player, placed)
+        # A pull needs the player beside the box and a free square behind the player. ``sorted``
+        # gives the draw a fixed order, which a set does not have.
         options = [
             (box, offset)
             for box in sorted(placed)
@@ -166,12 +197,14 @@ def reverse_play(
         player = box + 2 * offset
     if placed & board.targets:
         return None
+    # The player starts anywhere within reach but on a target.
     squares = sorted(board.walks(player, placed).keys() - board.targets)
     return Level(board, squares[rng.integers(len(squares))], placed) if squares else None
 
 
 @lru_cache(maxsize=1)
 def _room_utils() -> ModuleType:
+    """gym-sokoban's module of room generation."""
     # The file alone: gym_sokoban's package imports the unmaintained gym.
     package = importlib.util.find_spec("gym_sokoban")
     if package is None or package.origin is None:
@@ -192,9 +225,14 @@ def gym_sokoban_level(rng: np.random.Generator, height: int, width: int, boxes: 
 
     It draws from the process-wide generators, so these are seeded, used under a lock and put back.
     A draw that it gives up on (RuntimeError, RuntimeWarning) is followed by the next.
+
+    Raises:
+        RuntimeError: it gave up on 1,000 draws.
+        ModuleNotFoundError: gym-sokoban is not installed.
     """
     utils = _room_utils()
     for _ in range(1000):
+        # All that an attempt takes from ``rng``: gym-sokoban's generators are seeded with it.
         seed = int(rng.integers(2**32))
         with _global_rng:
             before = random.getstate()
@@ -202,6 +240,7 @@ def gym_sokoban_level(rng: np.random.Generator, height: int, width: int, boxes: 
             try:
                 random.seed(seed)
                 np.random.seed(seed)
+                # The number of steps is gym-sokoban's own default for a room of this size.
                 fixed, state, _ = utils.generate_room(
                     (height, width), num_steps=int(1.7 * (height + width)), num_boxes=boxes
                 )
@@ -210,6 +249,7 @@ def gym_sokoban_level(rng: np.random.Generator, height: int, width: int, boxes: 
             finally:
                 random.setstate(before)
                 np.random.set_state(numpy_before)
+        # Its codes: 0 wall, 1 floor, 2 target, 3 and 4 box (on a target, off it), 5 player.
         flat = np.asarray(state).ravel()
         fixed = np.asarray(fixed).ravel()
         board = Board(
@@ -226,7 +266,8 @@ def gym_sokoban_level(rng: np.random.Generator, height: int, width: int, boxes: 
 def stored_level(rng: np.random.Generator, path: str, split: str) -> Level:
     """A level of a Boxoban file that belongs to the split, within a task's budgets or not.
 
-    Raises ValueError where the file has none.
+    Raises:
+        ValueError: the file has none.
     """
     stored = [level for level in read_boxoban(path) if split_of(level.content) == split]
     if not stored:

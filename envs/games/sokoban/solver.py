@@ -1,6 +1,6 @@
-"""Sokoban's rules and exact solvers: shortest solutions in actions (walking counts), and dead-lock
-detection.
+"""Sokoban's rules and exact solvers.
 
+Shortest solutions are in actions, where walking counts. A state without a solution is dead-locked.
 A square is an index into the grid row by row; a state is (player, boxes) with the boxes in a
 frozenset.
 """
@@ -38,7 +38,13 @@ class Board:
         return (-self.width, self.width, -1, 1)
 
     def move(self, player: int, boxes: frozenset[int], action: int) -> tuple[int, frozenset[int]]:
-        """The state after one action; unchanged where a wall or a stuck box is in the way."""
+        """The state after one action; unchanged where a wall or a stuck box is in the way.
+
+        Args:
+            player: the player's square.
+            boxes: the squares of the boxes.
+            action: 0 to 3, a place in ACTIONS.
+        """
         offset = self.offsets[action]
         to = player + offset
         if self.walls[to]:
@@ -52,8 +58,11 @@ class Board:
 
     @cached_property
     def push_distance(self) -> tuple[int, ...]:
-        """Fewest pushes that bring a lone box from each square to any target; -1 where no push ever
-        will."""
+        """Fewest pushes that bring a lone box from each square to any target; -1 where none do.
+
+        A breadth-first search backwards from the targets. The player may stand anywhere, so the
+        true number of actions is never lower.
+        """
         distance = [-1] * len(self.walls)
         queue = deque(self.targets)
         for target in self.targets:
@@ -63,6 +72,7 @@ class Board:
             for offset in self.offsets:
                 source = box - offset
                 player = box - 2 * offset
+                # ``player`` can lie outside of the grid where ``source`` is in the outer wall.
                 if not 0 <= player < len(self.walls) or self.walls[source] or self.walls[player]:
                     continue
                 if distance[source] < 0:
@@ -71,10 +81,11 @@ class Board:
         return tuple(distance)
 
     def distances(self) -> list[int]:
-        """Exact cost of every state of a one-box room: entry ``player * size + box``, -1 where it
-        is dead-locked.
+        """Exact cost, in actions, of every state of a one-box room; -1 where it is dead-locked.
 
-        One breadth-first search backwards from the solved states, undoing walks and pushes.
+        The list has size * size entries, where size is the number of squares. That of a state is
+        ``player * size + box``. One breadth-first search backwards from the solved states, undoing
+        walks and pushes.
         """
         size = len(self.walls)
         walls = self.walls
@@ -89,7 +100,7 @@ class Board:
         depth = 0
         while frontier:
             depth += 1
-            after = frontier
+            after = frontier  # the states whose cost is depth - 1
             frontier = []
             for state in after:
                 player, box = divmod(state, size)
@@ -97,11 +108,13 @@ class Board:
                     before = player - offset
                     if walls[before] or before == box:
                         continue
-                    if depth > 1:
+                    if depth > 1:  # no walk ends in a solved state: the last action is a push
                         walk = before * size + box
                         if cost[walk] < 0:
                             cost[walk] = depth
                             frontier.append(walk)
+                    # The box came from the player's square. No push starts on the target, where the
+                    # room would have been solved already.
                     if player + offset == box and player != target:
                         pull = before * size + player
                         if cost[pull] < 0:
@@ -113,8 +126,10 @@ class Board:
         return cost
 
     def walks(self, player: int, boxes: frozenset[int]) -> dict[int, tuple[int, int]]:
-        """Squares the player can walk to: square -> (number of steps, last action), the start with
-        action -1."""
+        """Squares the player can walk to: square -> (number of steps, last action).
+
+        The player's own square is among them, with 0 steps and action -1.
+        """
         reached = {player: (0, -1)}
         queue = deque([player])
         while queue:
@@ -130,6 +145,7 @@ class Board:
     def path(self, walks: dict[int, tuple[int, int]], square: int) -> list[int]:
         """The actions that walk to ``square``, from the result of ``walks``."""
         actions = []
+        # Backwards from the end; the action -1 marks the start.
         while (action := walks[square][1]) >= 0:
             actions.append(action)
             square -= self.offsets[action]
@@ -148,8 +164,12 @@ class Board:
         return found
 
     def frozen(self, box: int, boxes: frozenset[int]) -> bool:
-        """Whether ``box`` stands in a 2x2 block of walls and boxes that holds a box off target:
-        never solvable."""
+        """Whether ``box`` stands in a 2x2 block of walls and boxes with a box off target.
+
+        Nothing in such a block can ever be pushed, so the room is dead-locked. Other dead-locks are
+        not seen here.
+        """
+        # The four blocks that hold ``box``: up or down, and left or right of it.
         for vertical in self.offsets[:2]:
             for horizontal in self.offsets[2:]:
                 block = (box, box + vertical, box + horizontal, box + vertical + horizontal)
@@ -162,7 +182,10 @@ class Board:
         """A shortest solution as actions, or None where the state is dead-locked. A* over pushes.
 
         The bound is the sum over the boxes of the pushes each would need alone, which never
-        overestimates. Raises SearchLimit after ``limit`` expanded states.
+        overestimates.
+
+        Raises:
+            SearchLimit: after ``limit`` expanded states.
         """
         bound = self.push_distance
         if any(bound[b] < 0 for b in boxes):
@@ -170,12 +193,14 @@ class Board:
         start = (player, boxes)
         cost = {start: 0}
         parent: dict[tuple[int, frozenset[int]], tuple[tuple[int, frozenset[int]], int, int]] = {}
+        # (cost so far + bound, -cost so far, number, state): of equal sums the one nearest to its
+        # end comes first. The number keeps two states from being compared.
         queue = [(sum(bound[b] for b in boxes), 0, 0, start)]
         pushed = 1
         closed = set()
         while queue:
             _, _, _, state = heapq.heappop(queue)
-            if state in closed:
+            if state in closed:  # an older entry of a state that was reached at less cost since
                 continue
             closed.add(state)
             if len(closed) > limit:
@@ -191,14 +216,15 @@ class Board:
                 box = square + offset
                 to = square + 2 * offset
                 after = (box, boxes - {box} | {to})
+                # ``bound`` alone sees a lone box that is stuck in a corner.
                 if (
                     bound[to] < 0
                     or after in closed
                     or (len(boxes) > 1 and self.frozen(to, after[1]))
                 ):
                     continue
-                total = cost[state] + walks[square][0] + 1
-                if total < cost.get(after, 1 << 30):
+                total = cost[state] + walks[square][0] + 1  # the walk, and the push itself
+                if total < cost.get(after, 1 << 30):  # 1 << 30 is above any cost
                     cost[after] = total
                     parent[after] = (state, square, action)
                     heapq.heappush(
@@ -213,6 +239,7 @@ class Board:
         start: tuple[int, frozenset[int]],
         state: tuple[int, frozenset[int]],
     ) -> list[int]:
+        """The actions from ``start`` to ``state``: the walks between its pushes are put back in."""
         actions: list[int] = []
         while state != start:
             state, square, action = parent[state]

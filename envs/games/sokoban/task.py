@@ -1,5 +1,4 @@
-"""Sokoban, with RAGEN's symbols and rewards, gym-sokoban's dynamics, and an exact solver behind
-every room.
+"""Sokoban: RAGEN's symbols and rewards, gym-sokoban's dynamics, an exact solver for every room.
 
 Rewards (gym-sokoban 0.0.6, RAGEN): -0.1 an action, +1 a box pushed onto a target, -1 one pushed
 off, +10 solved.
@@ -91,18 +90,20 @@ class Sokoban(Game):
         self.render_mode = render_mode
         self.action_space = gym.spaces.Discrete(4)
         self._table: list[int] | None = None  # the cost of every state of a one-box board
-        self._table_board: Board | None = None
+        self._table_board: Board | None = None  # the board that ``_table`` was last set for
         if levels not in ("reverse", "gym_sokoban"):
             boards = [level.board for level in read_boxoban(levels)]
             self.height = max(len(board.walls) // board.width for board in boards)
             self.width = max(board.width for board in boards)
             self.boxes = max(len(board.targets) for board in boards)
+        # Two characters a square, and up to 8 for each place, such as " (10,10)".
         self.observation_space = text_space(
             40 + 2 * self.height * self.width + 8 * (3 * self.boxes + 3)
         )
 
     @property
     def instructions(self) -> str:
+        """The rules, for the system prompt."""
         height = self.height
         width = self.width
         if (board := self._table_board) is not None:  # rooms of a file have sizes of their own
@@ -123,7 +124,7 @@ class Sokoban(Game):
             level, table = one_box_level(
                 self.np_random, self.height, self.width, self.min_cost, self.max_actions
             )
-            self._table = table
+            self._table = table  # it is made with the room, so ``load`` need not make it again
             self._table_board = level.board
             return level
         if self.levels not in ("reverse", "gym_sokoban"):
@@ -141,6 +142,7 @@ class Sokoban(Game):
     def _candidate(self) -> Level | None:
         if self.levels == "gym_sokoban":
             return gym_sokoban_level(self.np_random, self.height, self.width, self.boxes)
+        # 2 to 6 pulls a box: some rooms come out easy and some hard.
         pulls = int(self.np_random.integers(2 * self.boxes, 6 * self.boxes + 1))
         return reverse_play(self.np_random, self.height, self.width, self.boxes, pulls)
 
@@ -148,7 +150,7 @@ class Sokoban(Game):
         try:
             solution = level.board.solve(level.player, level.boxes)
         except SearchLimit:
-            return math.inf
+            return math.inf  # not known to fit the budget, so not taken
         return math.inf if solution is None else len(solution)
 
     def reset(
@@ -169,10 +171,10 @@ class Sokoban(Game):
             single = self.regret and len(self.board.targets) == 1
             self._table = self.board.distances() if single else None
             self._table_board = self.board
-        self._floor = ["#" if wall else "_" for wall in self.board.walls]
+        self._floor = ["#" if wall else "_" for wall in self.board.walls]  # what never moves
         for target in self.board.targets:
             self._floor[target] = "O"
-        self._known: dict[tuple[int, frozenset[int]], float | None] = {}
+        self._known: dict[tuple[int, frozenset[int]], float | None] = {}  # costs found so far
         self._on = len(self.placed & self.board.targets)
         return self.begin(boxes_on_target=self._on)
 
@@ -185,12 +187,12 @@ class Sokoban(Game):
         )
         before = self._on
         self._on = len(self.placed & self.board.targets)
+        # A push from one target onto another gains nothing and loses nothing.
         gained = BOX_ON if self._on > before else BOX_OFF if self._on < before else 0.0
         return self.end_step(self._on == len(self.placed), gained, boxes_on_target=self._on)
 
     def cost_to_go(self) -> float | None:
-        """Actions of a shortest solution from here; inf where the room is dead-locked, None where
-        it is too large."""
+        """Actions of a shortest solution; inf in a dead-lock, None where the room is too large."""
         if self._table is not None:
             return self._look_up(self.player, self.placed)
         state = (self.player, self.placed)
@@ -214,6 +216,7 @@ class Sokoban(Game):
         if solution is None:
             self._known[state] = math.inf
             return
+        # The rest of a shortest solution is shortest as well, so every state on it gets its cost.
         for left, action in zip(range(len(solution), 0, -1), solution, strict=True):
             self._known[state] = float(left)
             state = self.board.move(*state, action)
@@ -258,13 +261,13 @@ class Sokoban(Game):
     # ---- solver and teacher ----
 
     def solve(self) -> list[int] | None:
-        """A shortest solution from the present state; None where it is dead-locked. Raises
-        SearchLimit."""
+        """A shortest solution; None where it is dead-locked. Raises SearchLimit without a table."""
         if self._table is None:
             return self.board.solve(self.player, self.placed)
         cost = self.cost_to_go()
         state = (self.player, self.placed)
         plan = []
+        # Downhill in the table, by any action that comes one nearer.
         while cost and not math.isinf(cost):
             cost -= 1
             plan.append(
@@ -274,8 +277,7 @@ class Sokoban(Game):
         return None if cost else plan
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[int]]:
-        """One turn of the teacher: it names where it starts to push and where it stops, walks there
-        and pushes."""
+        """One turn of the teacher: it names its next push, walks there and pushes."""
         plan = self.solve()
         return self._push(plan) if plan else self.wander(rng)
 

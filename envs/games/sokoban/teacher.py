@@ -9,10 +9,13 @@ from ragen_lite.envs.games.sokoban.solver import Board
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """The first push of a plan.
+    """The first push of a plan, over one square or several straight on.
 
-    ``start`` is the square it is made from, ``end`` the one it ends on, ``action`` its direction,
-    ``count`` the plan's actions up to its end.
+    Attributes:
+        start: the player's square before it.
+        end: the player's square after it.
+        action: its direction, a place in ACTIONS.
+        count: the plan's actions up to its end, the walk to the box included.
     """
 
     start: int
@@ -22,14 +25,23 @@ class Push:
 
 
 def first_push(board: Board, player: int, boxes: frozenset[int], plan: list[int]) -> Push | None:
-    """The first push of a plan, walk and pushes straight on; None where it has none."""
+    """The first push of a plan, walk and pushes straight on; None where it has none.
+
+    Args:
+        board: the room.
+        player: the player's square.
+        boxes: the squares of the boxes.
+        plan: actions from that state on.
+    """
     push: Push | None = None
     for count, action in enumerate(plan, 1):
         after, moved = board.move(player, boxes, action)
-        pushes = moved != boxes
+        pushes = moved != boxes  # boxes move by pushes alone
+        # A walk or a turn ends the push, even where the same box is pushed on later.
         if push and (not pushes or action != push.action):
             break
         if pushes:
+            # Extended square by square: the start stays, end and count move on.
             push = Push(push.start if push else player, after, action, count)
         player = after
         boxes = moved
