@@ -40,6 +40,12 @@ def sentence(text: str | None) -> str:
     return re.split(r"(?<=\.)\s", words)[0]
 
 
+def row(*cells: str) -> str:
+    """A row of a table."""
+    # An upright stroke would begin another cell.
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
 def tree() -> list[str]:
     """Every file with the first sentence of its docstring, folder by folder."""
     lines = []
@@ -64,7 +70,7 @@ def environments() -> list[str]:
         task = resolve(where)
         parameters = [p for p in inspect.signature(task).parameters if p not in COMMON]
         names = " ".join(f"`{name}`" for name in parameters)
-        lines.append(f"| `{short_name(env_id)}` | {sentence(task.__doc__)} | {names} |")
+        lines.append(row(f"`{short_name(env_id)}`", sentence(task.__doc__), names))
     return lines
 
 
@@ -79,7 +85,7 @@ def algorithms() -> list[str]:
                 f"`{key.name}={key.default}` {key.doc}" for key in options(group, name)
             )
             chosen = " (default)" if DEFAULTS[group] == name else ""
-            lines.append(f"| `{name}`{chosen} | {doc} | {own} |")
+            lines.append(row(f"`{name}`{chosen}", doc, own))
         lines.append("")
     return lines[:-1]
 
@@ -94,7 +100,7 @@ def presets() -> list[str]:
         pairs = [pair for entry in config.pop("defaults") for pair in entry.items()]
         words = [f"{group.removeprefix('override /')}={name}" for group, name in pairs]
         words += [f"{key}={str(value).lower()}" for key, value in flatten(config).items()]
-        lines.append(f"| `algo={path.stem}` | {doc} | `{' '.join(words)}` |")
+        lines.append(row(f"`algo={path.stem}`", doc, f"`{' '.join(words)}`"))
     return lines
 
 
@@ -109,8 +115,7 @@ def old_keys() -> list[str]:
 def metrics() -> list[str]:
     """A row a metric."""
     lines = ["| name | what it is |", "|---|---|"]
-    rows = [(name, metric.doc.replace("|", "\\|")) for name, metric in METRICS.items()]
-    return lines + [f"| `{name}` | {doc} |" for name, doc in rows]
+    return lines + [row(f"`{name}`", metric.doc) for name, metric in METRICS.items()]
 
 
 PARTS = {

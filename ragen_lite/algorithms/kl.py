@@ -1,4 +1,4 @@
-"""Penalties that are added to a loss: the KL to a frozen reference model, and the entropy bonus.
+"""Penalties that are added to a loss: the KL to a frozen reference model.
 
 Source of the estimators k1, k2 and k3: http://joschu.net/blog/kl-approx.html.
 """

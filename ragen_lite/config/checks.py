@@ -10,6 +10,8 @@ from ragen_lite.config.groups import algorithm_of
 from ragen_lite.config.schema import Config, ConfigError
 
 MOST_TRAJECTORIES = 1_000_000  # of one iteration
+MOST_SEED = 2**63  # torch's generator takes no more
+LONGEST_NAME = 100  # characters; a folder's name may have 255, with date and env
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "engine.name": ("auto", *ENGINES),
@@ -48,6 +50,7 @@ def check(config: Config) -> None:
     _each(config, _NOT_NEGATIVE, lambda value: value >= 0, "it must not be below 0")
     algorithm_of(config)
     _check_sizes(config)
+    _check_run(config)
     longest = config.engine.max_model_len
     if longest is not None and longest <= 0:
         raise ConfigError(f"engine.max_model_len={longest}: it must be above 0, or null")
@@ -58,6 +61,18 @@ def _each(config: Config, keys: list[str], fits: Callable[[Any], bool], rule: st
         value = get(config, key)
         if not fits(value):
             raise ConfigError(f"{key}={value}: {rule}")
+
+
+def _check_run(config: Config) -> None:
+    """A name that every file system takes, and a seed that every generator takes."""
+    name = config.run.name
+    if not name or len(name) > LONGEST_NAME or set(name) & set("/\\\0"):
+        raise ConfigError(
+            f"run.name={name[:40]!r}: it is the end of a folder's name, so 1 to {LONGEST_NAME} "
+            "characters without slashes"
+        )
+    if config.seed >= MOST_SEED:
+        raise ConfigError(f"seed={config.seed}: it must be below 2^63")
 
 
 def _check_sizes(config: Config) -> None:

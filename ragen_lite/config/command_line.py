@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 
@@ -76,6 +77,10 @@ def command(name: str, purpose: str, run: Callable[[Config], None]) -> None:
     What is wrong with the input is said in a sentence, and the process exits with 2.
     """
     arguments = sys.argv[1:]
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character of a task shows a mark in its place.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     if "--help" in arguments or "-h" in arguments:
         print(help_text(name, purpose))
         return

@@ -60,6 +60,11 @@ def entry_of(group: str, name: str) -> type[Any]:
     return found
 
 
+def name_of(group: str, entry: Any) -> str:
+    """The choice of a group that an entry was made from."""
+    return next(name for name in TABLES[group] if isinstance(entry, entry_of(group, name)))
+
+
 def node(group: str, name: str) -> type[Any]:
     """The dataclass that Hydra composes for ``GROUP=NAME``: the options, and ``name``."""
     entry = entry_of(group, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from ragen_lite.config.groups import TABLES, entry_of
@@ -67,13 +67,11 @@ def all_options(group: str) -> set[str]:
     return {key.name for name in TABLES[group] for key in options(group, name)}
 
 
-def values(config: Config) -> dict[str, Any]:
-    """The values of a configuration by key; a group's choice stands under the group's own name."""
-    return flatten(asdict(config))
-
-
 def flatten(nested: dict[str, Any]) -> dict[str, Any]:
-    """A nested configuration, such as a run's config.yaml, as values by key."""
+    """A nested configuration, such as a run's config.yaml, as values by key.
+
+    A group's choice stands under the group's own name.
+    """
     found: dict[str, Any] = {}
     for name, value in nested.items():
         if not isinstance(value, dict):

@@ -88,6 +88,9 @@ def rewrite_all(arguments: list[str]) -> list[str]:
 
 def rewrite(argument: str, arguments: list[str]) -> list[str]:
     """One argument as Hydra takes it: models by path, environments by id. Raises ConfigError."""
+    taken = argument.lstrip("~").partition("=")[0]
+    if argument.startswith("~") and taken in TABLES:
+        raise ConfigError(f"{argument}: {taken} stays; choose another, as {taken}=NAME")
     pair = split_argument(argument)
     if pair is None:
         return [argument]
@@ -133,9 +136,11 @@ def _check_key(key: str, arguments: list[str]) -> None:
 
 def _check_option(group: str, key: str, arguments: list[str]) -> None:
     names = _choices_of(group, arguments)
-    own = {item.name for name in names for item in options(group, name)}
-    if key in own:
+    # Of a sweep, every choice must have it: Hydra would refuse the first job that lacks it.
+    names = [name for name in names if key not in {item.name for item in options(group, name)}]
+    if not names:
         return
+    own = {item.name for name in names for item in options(group, name)}
     chosen = f"{group}={','.join(names)}"
     has = ", ".join(sorted(own)) or "no options"
     owners = [name for name in TABLES[group] if key in {o.name for o in options(group, name)}]
@@ -151,7 +156,7 @@ def _choices_of(group: str, arguments: list[str]) -> list[str]:
     """The choices of a group of TABLES that the arguments name, by itself or by ``algo``."""
     if named := value_of(arguments, group):
         return named.split(",")
-    # A sweep names several; an option that one of them has is fine.
+    # A sweep names several.
     presets = (value_of(arguments, "algo") or "").split(",")
     found = []
     for preset in presets:
@@ -224,7 +229,7 @@ def _as_task_option(argument: str, arguments: list[str]) -> str:
 def refuse_unused(command: str, arguments: list[str]) -> None:
     """Raise ConfigError for an argument that ``command`` does not read.
 
-    ``arguments`` are as ``rewritten`` returns them.
+    ``arguments`` are as ``rewrite_all`` returns them.
     """
     uses = USES[command]
     for argument in arguments:

@@ -14,8 +14,8 @@ class ConfigError(UserError, ValueError):
 
 @dataclass
 class EnvConfig:
-    """The task. ``env=sokoban`` takes configs/env/sokoban.yaml, ``env=my_package:MyEnv-v0`` any
-    registered id."""
+    """The task. ``env=sokoban`` is one of ours by its short name, ``env=my_package:MyEnv-v0`` any
+    registered id; a file of configs/env sets these keys together."""
 
     id: str = "ragen_lite/Sokoban-v0"
     """Gymnasium id; ``module:Name-v0`` imports the module first."""

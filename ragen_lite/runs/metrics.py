@@ -81,4 +81,4 @@ def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     """The metrics of METRICS that follow from a step's trajectories; 0 for one that has none."""
     found = {name: resolve(m.of)(trajectories) for name, m in METRICS.items() if m.of}
     by_task = success_by_task("rollout", trajectories)
-    return {name: value or 0.0 for name, value in found.items()} | by_task
+    return {name: 0.0 if v is None else v for name, v in found.items()} | by_task

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import numpy as np
 import pytest
 
-from ragen_lite.config.groups import TABLES
+from ragen_lite.config.command_line import compose
+from ragen_lite.config.groups import TABLES, entry_from
 from ragen_lite.config.keys import keys, options
 from tests.fixtures.commands import run
 from tests.fixtures.runs import records, rows
@@ -70,7 +73,7 @@ CHANGES: dict[str, tuple[tuple[str, ...], str]] = {
     "eval.every": (TRAIN, "1"),
     "eval.instances": (TRAIN, "3"),
     "eval.split": (EVALUATE, "val"),
-    "eval.compare": (EVALUATE, "tiny"),
+    "eval.compare": (EVALUATE, "scratch:32x1x4"),
     "run.dir": (TRAIN, "elsewhere"),
     "run.name": (TRAIN, "another"),
     "run.resume": (TRAIN, "/no/run"),
@@ -79,9 +82,10 @@ CHANGES: dict[str, tuple[tuple[str, ...], str]] = {
     "seed": (TRAIN, "1"),
     "demos": (SFT, "solver"),
 }
+# The torch engine's arithmetic is the learner's, so no run here has anything to correct.
 OPTIONS = [
     (group, name, key) for group, table in TABLES.items() for name in table
-    for key in options(group, name)
+    for key in options(group, name) if group != "correction"
 ]  # fmt: skip
 # Where a text is changed, or an option needs more to be seen.
 TEXTS = {"loss.aggregation": "sequence"}
@@ -91,13 +95,20 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Left:
+    """What a command leaves but its config.yaml and times, and what it refuses."""
+
+    refused: str
+    made: list[Any]
+
+
 @cache
-def left_by(*line: str) -> Any:
-    """All that a command leaves but its config.yaml and times: or what it refuses."""
+def left_by(*line: str) -> Left:
     cwd = Path(mkdtemp())
     result = run(*line, cwd=cwd)
     if result.returncode:
-        return result.stderr
+        return Left(result.stderr, [])
     found: list[Any] = [sorted(p.name for p in cwd.iterdir())]
     for made in cwd.glob("*/*"):
         inside = [p.relative_to(made).as_posix() for p in made.rglob("*")]
@@ -110,16 +121,18 @@ def left_by(*line: str) -> Any:
         ]
         found += [p.read_text() for p in sorted(made.glob("*.json"))]
         found += [digest(p) for p in sorted(made.rglob("model.safetensors"))]
-    return found or [result.stdout] if line[0] != "evaluate" else [result.stdout]
+    return Left("", [result.stdout] if line[0] == "evaluate" else found)
 
 
 def changed(base: tuple[str, ...], argument: str) -> bool:
-    """Whether an argument changes what a command leaves; a refusal must say something."""
+    """Whether an argument changes what a command leaves, or is refused by its own name."""
     before = left_by(*base)
+    assert not before.refused, before.refused
     after = left_by(*base, argument)
-    if isinstance(after, str):
-        return bool(re.match(r"error: \S+", after))
-    return bool(before != after)
+    if after.refused:
+        key = re.escape(argument.partition("=")[0])
+        return bool(re.match(rf"error: .*{key}", after.refused))
+    return before.made != after.made
 
 
 def test_the_list_of_keys_is_whole() -> None:
@@ -147,6 +160,17 @@ def test_an_option_has_an_effect_or_is_refused(group: str, name: str, key: Any) 
     value = TEXTS.get(key.name) or _another(key.default)
     base = (*TRAIN, f"{group}={name}", "env.kwargs.size=4")
     assert changed(base, f"{key.name}={value}"), f"{key.name}={value} changes nothing"
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES["correction"] if name != "off"])
+def test_an_option_of_a_correction_has_an_effect(name: str) -> None:
+    (key,) = options("correction", name)
+    weights = [
+        entry_from(compose([f"correction={name}", f"{key.name}={value}"]), "correction")
+        for value in (2, 3)
+    ]
+    gaps = np.log([4.0, 1.0])
+    assert [weight(gaps)[0].round(9) for weight in weights] == [2.0, 3.0]
 
 
 def _another(default: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from ragen_lite.config import groups as group_tables
 from ragen_lite.config.checks import check, get
 from ragen_lite.config.command_line import compose, help_text
 from ragen_lite.config.groups import TABLES, algorithm_of
-from ragen_lite.config.keys import flatten, keys, options, values
+from ragen_lite.config.keys import flatten, keys, options
 from ragen_lite.config.old_keys import NEW_KEYS, upgrade_values
 from ragen_lite.config.overrides import choices, groups, refuse_unused, rewrite, rewrite_all
 from ragen_lite.config.schema import Config, ConfigError
@@ -101,6 +102,8 @@ def test_every_shipped_choice_is_a_whole_configuration(option: str) -> None:
         ("loss=dpo", "choose one of .*ppo, reinforce"),
         ("filter=std", "choose one of .*outcome, spread, none"),
         ("kl=k3 ", "choose one of off, k1, k2, k3 - did you mean k3"),
+        ("~kl", "~kl: kl stays; choose another, as kl=NAME"),
+        ("~kl=k3", "kl stays"),
         ("kl.coef=0.1", "does nothing with kl=off, which has no options.*kl=k1 or k2 or k3"),
         ("loss.clip_hihg=0.1", "loss=ppo has .*did you mean loss.clip_high"),
         ("loss.name=ppo", "unknown key 'loss.name'"),
@@ -129,7 +132,9 @@ def test_an_option_that_does_nothing_with_the_chosen_pair_cannot_be_written() ->
     for chosen in (["algo=reinforce"], ["loss=reinforce"]):
         with pytest.raises(ConfigError, match="loss.clip_high does nothing with loss=reinforce"):
             compose([*chosen, "loss.clip_high=0.3"])
-    assert rewrite_all(["loss=ppo,reinforce", "loss.clip_high=0.3"])  # of a sweep, one has it
+    with pytest.raises(ConfigError, match="does nothing with loss=reinforce"):  # of a sweep, one
+        rewrite_all(["loss=ppo,reinforce", "loss.clip_high=0.3"])
+    assert rewrite_all(["loss=ppo,reinforce", "loss.turn_mask=false"])
 
 
 @pytest.mark.parametrize("old", NEW_KEYS)
@@ -155,7 +160,7 @@ def test_an_old_runs_values_are_read_under_their_new_keys() -> None:
         "filter": "outcome", "correction": "off", "turn_mask": True,
     }  # fmt: skip
     old = upgrade_values(flatten({"algo": algo, "seed": 0}))
-    new = values(compose(["algo=turn_return"]))
+    new = flatten(asdict(compose(["algo=turn_return"])))
     assert old == {key: new[key] for key in old} and len(old) == 12
     assert not any(key.startswith("algo") for key in old)
 
