@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +11,8 @@ import numpy as np
 
 from ragen_lite.agents.trajectory import Outcome
 
-# What Dialogue, a mixture and the games say in ``info``, for which an Answer has fields.
-TYPED = ("actions", "unreadable", "regret", "deadlock", "task", "system")
+DEEPEST = 40  # values within values
+MOST_BITS = 10_000  # of an integer; Python writes 4,300 digits at most
 
 
 class EnvFailure(RuntimeError):
@@ -56,25 +57,94 @@ class Answer:
         return self.terminated or self.truncated
 
 
-def plain(value: Any) -> Any:
-    """The value in JSON's types: numpy's scalars as Python's; what JSON has not, as text."""
+def plain(value: Any, depth: int = 0) -> Any:
+    """The value in JSON's types: numpy's scalars as Python's; what JSON has not, as text.
+
+    Raises EnvFailure for what no file holds: values nested too deep (or in themselves), integers of
+    thousands of digits, halves of characters.
+    """
+    if depth > DEEPEST:
+        raise EnvFailure(f"info is nested more than {DEEPEST} deep, or holds itself")
     if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {whole_text(str(k), "info"): plain(v, depth + 1) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
+        return [plain(v, depth + 1) for v in value]
     if isinstance(value, np.generic):
         value = value.item()
     # JSON has no inf and no nan; as texts they survive.
     finite = isinstance(value, float) and math.isfinite(value)
-    if value is None or finite or isinstance(value, (bool, int, str)):
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        raise EnvFailure(f"info holds an integer of {value.bit_length()} bits")
+    if value is None or finite or isinstance(value, (bool, int)):
         return value
-    return str(value)
+    return whole_text(str(value), "info")
 
 
-def read(result: Any, system: str, reply: str = "") -> Answer:
+def whole_text(text: str, name: str) -> str:
+    """The text itself. Raises EnvFailure where it holds half a character."""
+    halves = [char for char in text if "\ud800" <= char <= "\udfff"]
+    if halves:
+        raise EnvFailure(f"{name} holds half a character, {halves[0]!a}, which no encoding has")
+    return text
+
+
+def number(value: Any, name: str) -> float:
+    """The value as a float. Raises EnvFailure where it is no single number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise EnvFailure(f"{name} is {str(value)[:80]!r}, not a number") from error
+
+
+def truth(value: Any, name: str) -> bool:
+    """The value as a truth value. Raises EnvFailure where it has none, as an array."""
+    try:
+        return bool(value)
+    except (TypeError, ValueError) as error:
+        raise EnvFailure(f"{name} is {str(value)[:80]!r}, neither true nor false") from error
+
+
+def _words(value: Any) -> tuple[str, ...] | None:
+    """A list of texts, as Dialogue gives the actions."""
+    if not isinstance(value, (list, tuple)):
+        return None
+    return tuple(whole_text(str(word), 'info["actions"]') for word in value)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _amount(value: Any) -> float | None:
+    single = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    return float(value) if single else None
+
+
+def _flag(value: Any) -> bool | None:
+    return bool(value) if isinstance(value, (bool, np.bool_)) else None
+
+
+# How the fields of an Answer are read out of ``info``; None where the value is of another kind.
+FIELDS: dict[str, Callable[[Any], Any]] = {
+    "actions": _words,
+    "unreadable": _text,
+    "regret": _amount,
+    "deadlock": _flag,
+    "task": _text,
+}
+
+
+def read(result: Any, system: str, reply: str = "", mixture: bool = False) -> Answer:
     """A reset's or a step's result as an Answer.
 
-    Raises EnvFailure where it is not text, a finite reward, two truth values and a dictionary.
+    Args:
+        result: what ``reset`` or ``step`` returned.
+        system: the system prompt, where ``info`` has none of its own.
+        reply: that it answers.
+        mixture: whether the environment is a mixture of ours, whose ``info["task"]`` is a label;
+            anybody else's is their own.
+
+    Raises EnvFailure for values that are not what Gymnasium promises, or that no file can hold.
     """
     if isinstance(result, tuple) and len(result) == 2:  # a reset's, which has no reward
         result = (result[0], 0.0, False, False, result[1])
@@ -86,29 +156,31 @@ def read(result: Any, system: str, reply: str = "") -> Answer:
     observation, reward, terminated, truncated, info = result
     if not isinstance(observation, str):
         raise EnvFailure(f"the observation is {type(observation).__name__}, not text")
-    if not math.isfinite(reward):
+    if not math.isfinite(number(reward, "the reward")):
         raise EnvFailure(f"the reward is {reward}, not a finite number")
     if not isinstance(info, dict):
         raise EnvFailure(f"info is {type(info).__name__}, not a dict")
-    # Dialogue writes these; another's environment may use the same names with other values.
-    actions = info.get("actions")
-    regret = info.get("regret")
-    deadlock = info.get("deadlock")
-    task = info.get("task")
+    typed = {name: read_field(info.get(name)) for name, read_field in FIELDS.items()}
+    if not mixture:
+        typed["task"] = None
+    # What does not fit its field is somebody's own value of that name, and stays theirs.
+    taken = {name for name, value in typed.items() if value is not None or info.get(name) is None}
+    taken.add("system")
     return Answer(
-        observation=observation,
-        reward=float(reward),
-        terminated=bool(terminated),
-        truncated=bool(truncated),
-        success=bool(info.get("success")),
-        system=str(info.get("system", system)),  # each task of a mixture has its own
+        observation=whole_text(observation, "the observation"),
+        reward=number(reward, "the reward"),
+        terminated=truth(terminated, "terminated"),
+        truncated=truth(truncated, "truncated"),
+        success=truth(info.get("success"), 'info["success"]'),
+        # Each task of a mixture has its own.
+        system=whole_text(str(info.get("system", system)), "the system prompt"),
         reply=reply,
-        actions=None if actions is None else tuple(map(str, actions)),
-        unreadable=info.get("unreadable"),
-        regret=None if regret is None else float(regret),
-        deadlock=None if deadlock is None else bool(deadlock),
-        task=None if task is None else str(task),
-        info={k: plain(v) for k, v in info.items() if k not in TYPED},
+        actions=typed["actions"],
+        unreadable=typed["unreadable"],
+        regret=typed["regret"],
+        deadlock=typed["deadlock"],
+        task=typed["task"],
+        info=plain({k: v for k, v in info.items() if k not in taken}),
     )
 
 

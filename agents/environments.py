@@ -6,6 +6,7 @@ An environment runs in this process, or in one of its own where it asks for a ti
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,7 @@ import ragen_lite  # noqa: F401  (registers the tasks, in a child process too)
 from ragen_lite.agents.answer import Answer, EnvFailure, read
 from ragen_lite.agents.scripted import POLICIES, ScriptedPolicy
 from ragen_lite.envs.dialogue import Dialogue
+from ragen_lite.envs.mix import Mix
 from ragen_lite.envs.process import START, Process, ProcessEnded
 from ragen_lite.envs.splits import policy_stream
 
@@ -46,7 +48,11 @@ class EnvSpec:
         """The Dialogue behind a handle, in a process of its own where the task has a time limit."""
         env = self.make()
         limit = getattr(env.unwrapped, "time_limit", None)
-        return Handle(env) if limit is None else ProcessHandle(env, self, float(limit))
+        if limit is None:
+            return Handle(env)
+        if not isinstance(limit, (int, float)) or not limit > 0:
+            raise ValueError(f"time_limit is {limit!r}: give seconds, a number above 0, or None")
+        return ProcessHandle(env, self, float(limit))
 
 
 class Handle:
@@ -59,6 +65,7 @@ class Handle:
     def __init__(self, env: Dialogue) -> None:
         self._env = env
         self._system = env.system
+        self._mixture = isinstance(env.unwrapped, Mix)
         self._result: Answer | EnvFailure = EnvFailure("nothing was asked of the environment")
 
     def reset(self, seed: int, options: dict[str, Any]) -> None:
@@ -83,10 +90,11 @@ class Handle:
     def _call(self, play: Any) -> None:
         try:
             reply, result = play()
-            self._result = read(result, self._system, reply)
+            self._result = read(result, self._system, reply, self._mixture)
         except EnvFailure as failure:
             self._result = failure
-        except Exception as error:  # the one place where another's exception becomes data
+        # The one place where another's exception becomes data.
+        except (Exception, SystemExit) as error:
             self._result = EnvFailure(f"{type(error).__name__}: {error}")
 
     def ready(self) -> bool:
@@ -137,6 +145,11 @@ class ProcessHandle(Handle):
 
     def __init__(self, env: Dialogue, spec: EnvSpec, limit: float) -> None:
         super().__init__(env)
+        if json.loads(json.dumps(spec.kwargs, default=str)) != spec.kwargs:
+            raise ValueError(
+                f"{spec.kwargs}: the options of an environment with a time limit go to a process "
+                "of its own, so they are numbers, texts, lists, and objects with names"
+            )
         self._spec = spec
         self._limit = limit
         self._process: Process | None = None
@@ -193,7 +206,8 @@ class ProcessHandle(Handle):
         try:
             return self._process.poll()
         except ProcessEnded:
-            self._failure = "its process ended without an answer"
+            when = "before its environment was made" if self._starting else "without an answer"
+            self._failure = f"its process ended {when}"
             return True
 
     def _begin_limit(self) -> None:
@@ -202,7 +216,10 @@ class ProcessHandle(Handle):
         self._deadline = time.monotonic() + self._limit
         if self._failure is None:
             assert self._process is not None
-            made, why = self._process.receive(self._limit)
+            try:
+                made, why = self._process.receive(self._limit)
+            except OSError as error:
+                made, why = False, error
             self._failure = None if made else str(why)
 
     def take(self) -> Answer:
@@ -216,7 +233,11 @@ class ProcessHandle(Handle):
             self._end()
             raise EnvFailure(self._failure)
         assert self._process is not None
-        fine, result = self._process.receive(self._limit)
+        try:
+            fine, result = self._process.receive(self._limit)
+        except OSError as error:
+            self._end()
+            raise EnvFailure(str(error)) from error
         if not fine:
             raise EnvFailure(result)
         actions = result.pop("actions")

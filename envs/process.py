@@ -9,6 +9,7 @@ It lives in this folder, and not among the agents, since the judges of answers n
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import selectors
@@ -33,10 +34,11 @@ class Process:
     """A function in a process of its own: ``module:name``, called with an iterator of questions.
 
     The function yields one answer for each question it takes. Questions and answers are values of
-    JSON; a number that is not finite passes too.
+    JSON; a number that is not finite passes too. What the process prints goes to this one's
+    standard error, or nowhere where it is ``quiet``.
     """
 
-    def __init__(self, function: str) -> None:
+    def __init__(self, function: str, quiet: bool = False) -> None:
         self.function = function
         code = f"from ragen_lite.envs.process import serve; serve({function!r})"
         # The child finds what this process finds, wherever it was started from.
@@ -45,7 +47,7 @@ class Process:
             [sys.executable, "-c", code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL if quiet else None,
             env=os.environ | {"PYTHONPATH": paths},
         )
         self._read = b""
@@ -75,16 +77,24 @@ class Process:
         return True
 
     def receive(self, seconds: float) -> Any:
-        """The next answer. Raises TimeoutError after ``seconds``, ProcessEnded."""
+        """The next answer. Raises TimeoutError after ``seconds``; ProcessEnded where it is none."""
         if not self.poll(seconds):
             raise TimeoutError(f"{self.function} gave no answer within {seconds:g} s")
         line, _, self._read = self._read.partition(b"\n")
-        return json.loads(line)
+        try:
+            return json.loads(line)
+        except ValueError as error:
+            raise ProcessEnded(f"the process of {self.function} wrote {line[:80]!r}") from error
 
     def close(self) -> None:
         """End the process."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        # Closed, not read to their ends: a child of the process may hold the other side for ever.
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
 
     @property
     def alive(self) -> bool:
@@ -94,13 +104,17 @@ class Process:
 
 def serve(function: str) -> None:
     """What the process does: call the function with what is asked, and write what it yields."""
-    answer = resolve(function)
-    # Whatever a library prints must not be taken for an answer.
-    out = os.fdopen(os.dup(1), "w")
+    # The pipes go to descriptors of their own before anything else is imported: what a library
+    # prints must not be taken for an answer, and what it starts must not read a question.
+    questions = os.fdopen(os.dup(0))
+    answers = os.fdopen(os.dup(1), "w")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
     os.dup2(2, 1)
-    for value in answer(json.loads(line) for line in sys.stdin):
-        out.write(json.dumps(value) + "\n")
-        out.flush()
+    answer = resolve(function)
+    for value in answer(json.loads(line) for line in questions):
+        answers.write(json.dumps(value) + "\n")
+        answers.flush()
 
 
 class Worker:
@@ -139,7 +153,7 @@ class Worker:
         if self._process is not None and self._process.alive:
             return self._process
         try:
-            self._process = Process(self.function)
+            self._process = Process(self.function, quiet=True)
             self._process.send(self.first)
             self._process.receive(START)
         except OSError as error:

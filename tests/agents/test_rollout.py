@@ -216,8 +216,15 @@ def test_a_failing_environment_ends_its_own_trajectory_only(
 
 
 @pytest.mark.parametrize(
-    ("fault", "message"), [("hang", "time limit of 0.5 s"), ("exit", "ended without an answer")]
+    ("fault", "message"),
+    [
+        ("hang", "time limit of 0.5 s"),
+        ("leave a child", "time limit of 0.5 s"),
+        ("read", "EOFError"),
+        ("exit", "ended without an answer"),
+    ],
 )
+@pytest.mark.timeout(15)  # a child that is left behind lives longer
 def test_an_environment_that_hangs_or_dies_in_its_process(
     chat: Chat, fault: str, message: str
 ) -> None:
