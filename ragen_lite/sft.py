@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from ragen_lite.agents.engines.protocol import EngineFailure, StaleWeights
 from ragen_lite.algorithms.losses import Loss, LossInputs, LossOutput, token_weights
 from ragen_lite.config.command_line import command
 from ragen_lite.config.schema import Config, ConfigError, TrainConfig
@@ -90,9 +89,12 @@ def open_trainer(config: Config) -> Iterator[SupervisedTrainer]:
         try:
             yield trainer
         except Interrupted:
+            session.save()
             display.note(session.farewell())
-        except (EngineFailure, StaleWeights):
-            display.note(session.farewell())
+            trainer.stop.leave()
+        except BaseException:
+            # Whatever ends a run, the steps that were finished stay.
+            session.rescue()
             raise
         finally:
             session.close()
@@ -105,6 +107,7 @@ def learn_step(trainer: SupervisedTrainer, step: int) -> dict[str, float]:
     metrics: dict[str, float] = {}
     began = time.perf_counter()
     places = range(sizes.groups * sizes.group_size)
+    session.learner.begin_iteration(step, sizes.epochs * sizes.mini_batches)
     demonstrations = [trainer.source(step, place) for place in places]
     drawn = time.perf_counter()
     for part in np.array_split(np.array(places), sizes.mini_batches):
@@ -127,21 +130,19 @@ def learn_step(trainer: SupervisedTrainer, step: int) -> dict[str, float]:
 def finish_step(trainer: SupervisedTrainer, step: int, metrics: dict[str, float]) -> None:
     """Save, watch and log. Raises Interrupted."""
     session = trainer.session
-    stopped = trainer.stop.requested
     last = step == trainer.sizes.steps
     row: dict[str, Any] = {"step": step, **metrics}
-    session.done = step
-    if stopped or last or step % trainer.save_every == 0:
+    session.finish(step)
+    if last or step % trainer.save_every == 0:
         session.save()
     due = trainer.evaluate_every and step % trainer.evaluate_every == 0
-    if not stopped and (last or due):
+    if (last or due) and not trainer.stop.requested:
         session.hand_over(step)
         row |= session.watch()
         session.rollout.engine.sleep()
     session.run.log(row)
     trainer.display.step(row)
-    if stopped:
-        raise Interrupted
+    trainer.stop.check()
 
 
 if __name__ == "__main__":

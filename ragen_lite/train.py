@@ -12,13 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ragen_lite.agents.engines.protocol import EngineFailure, StaleWeights
-from ragen_lite.agents.episodes import error_summary
 from ragen_lite.agents.records import as_record
-from ragen_lite.agents.trajectory import Outcome, Sampling, Start, Trajectory, group_by_instance
+from ragen_lite.agents.trajectory import Sampling, Start, Trajectory, group_by_instance
 from ragen_lite.config.command_line import command
-from ragen_lite.config.groups import Algorithm, algorithm_of
-from ragen_lite.config.schema import Config, ConfigError, TrainConfig
+from ragen_lite.config.groups import Algorithm, algorithm_of, name_of
+from ragen_lite.config.schema import Config, TrainConfig
 from ragen_lite.envs.splits import SPLITS, task_seed
 from ragen_lite.learning import generation
 from ragen_lite.learning.correction import apply_correction
@@ -27,6 +25,7 @@ from ragen_lite.learning.mini_batches import MiniBatches, average_metrics, optim
 from ragen_lite.learning.samples import Sample
 from ragen_lite.models.loading import load_policy
 from ragen_lite.opening import open_run, settings_of
+from ragen_lite.runs import notices
 from ragen_lite.runs.display import Display
 from ragen_lite.runs.evaluation import baselines, check_splits, make_spec, play_scripted
 from ragen_lite.runs.folder import Run, run_slug
@@ -80,7 +79,9 @@ def train_step(trainer: Trainer, step: int) -> dict[str, float]:
     trajectories = session.rollout.play(
         starts(trainer, step), trainer.sampling, trainer.on_progress
     )
-    check_failures(trainer, step, trajectories)
+    for notice in notices.of_rollout(trajectories):
+        session.note(f"step {step}: {notice}")
+    notices.refuse_failures(session.rollout.spec.id, step, trajectories)
     sampled = time.perf_counter()
 
     # The figures are read before the engine sleeps: asleep, it gives its memory to the learner.
@@ -92,10 +93,12 @@ def train_step(trainer: Trainer, step: int) -> dict[str, float]:
     credited = give_credit(groups, algorithm.credit, algorithm.filter)
     samples = [s for c in credited if c.kept for s in c.samples(algorithm.loss.turn_mask)]
     if not samples:
-        session.note(f"step {step}: {why_nothing_kept(trajectories)}")
+        chosen = name_of("filter", algorithm.filter)
+        session.note(f"step {step}: {notices.why_nothing_learnt(chosen, credited)}")
     metrics = []
     samples, mismatch = correct(trainer, samples)
     cut = trainer.mini_batches(step)
+    session.learner.begin_iteration(step, cut.epochs * cut.count)
     for part, weights in optimiser_steps(samples, cut):
         metrics.append(session.learner.step(part, weights, algorithm.loss))
     # From here on the weights are those of this step, for the engine's version check.
@@ -126,28 +129,6 @@ def starts(trainer: Trainer, step: int) -> list[Start]:
         for group in range(sizes.groups)
         for member in range(sizes.group_size)
     ]
-
-
-def check_failures(trainer: Trainer, step: int, trajectories: Sequence[Trajectory]) -> None:
-    """Say which environments failed. Raises ConfigError where all did."""
-    failures = error_summary(trajectories)
-    if not failures:
-        return
-    trainer.session.note(f"step {step}: failed environments: {failures}")
-    if all(t.outcome is Outcome.ERROR for t in trajectories):
-        env_id = trainer.session.rollout.spec.id
-        raise ConfigError(f"every environment of {env_id} failed in step {step}: {failures}")
-
-
-def why_nothing_kept(trajectories: Sequence[Trajectory]) -> str:
-    """Why a step teaches nothing."""
-    acted = [turn for t in trajectories for turn in t.turns if turn.actions]
-    hint = ""
-    if not acted:
-        hint = "; no reply was readable, so take a model that knows the format, or teach it by sft"
-    elif not any("success" in turn.info for turn in acted):
-        hint = "; the task's info never has a 'success', so take filter=spread"
-    return f"the filter kept no group, so nothing is learnt from it{hint}"
 
 
 def correct(trainer: Trainer, samples: list[Sample]) -> tuple[list[Sample], dict[str, float]]:
@@ -226,9 +207,10 @@ def open_trainer(config: Config) -> Iterator[Trainer]:
             session.save()
             write_report(run)
             display.note(session.farewell())
-        except (EngineFailure, StaleWeights):
-            save_if_possible(session)
-            display.note(session.farewell())
+            trainer.stop.leave()
+        except BaseException:
+            # Whatever ends a run, the steps that were finished stay.
+            session.rescue()
             raise
         finally:
             session.close()
@@ -260,7 +242,7 @@ def finish_step(trainer: Trainer, step: int, metrics: dict[str, float]) -> None:
     """
     session = trainer.session
     last = step == trainer.sizes.steps
-    session.done = step
+    session.finish(step)
     row: dict[str, Any] = {"step": step, **metrics}
     try:
         row |= session.hand_over(step)
@@ -284,15 +266,6 @@ def conclude(trainer: Trainer) -> None:
         session.run.write_json(f"{name}.json", as_measurement({name: played}))
     write_report(session.run)
     trainer.display.finish(result_lines(session.run))
-
-
-def save_if_possible(session: Session) -> None:
-    """Save what is finished after a failure; a device that is gone takes the weights with it."""
-    try:
-        session.save()
-        write_report(session.run)
-    except Exception as error:  # the first error is what is told
-        session.note(f"step {session.done} could not be saved: {error}")
 
 
 if __name__ == "__main__":

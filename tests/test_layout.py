@@ -70,6 +70,18 @@ def test_imports_run_one_way() -> None:
     assert style.upward(style.graph()) == []
 
 
+DRAWING = ("display.py", "report.py", "curves.py", "tables.py", "terminal.py")
+
+
+def test_what_draws_is_a_leaf() -> None:
+    """Nothing that measures or learns imports what draws; only commands do."""
+    for path, targets in style.graph().items():
+        here = path.relative_to(ROOT).as_posix()
+        drawn = {t.name for t in targets if t.parent.name == "runs" and t.name in DRAWING}
+        leaf = here.count("/") == 1 or path.name in DRAWING
+        assert not drawn or leaf, f"{here} imports {drawn}, which only draw"
+
+
 def test_tasks_know_gymnasium_and_numpy_only() -> None:
     heavy = {"torch", "transformers", "hydra", "rich"}
     for path in style.sources():

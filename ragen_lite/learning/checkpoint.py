@@ -14,25 +14,52 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ragen_lite.agents.errors import UserError
 from ragen_lite.learning.checkpoint_files import digest, steps
 from ragen_lite.learning.learner import Learner
 
 KEEP = 3
 
 
+class NotSaved(UserError, OSError):
+    """A checkpoint could not be written; the older ones are as they were."""
+
+
 def save(folder: Path, step: int, learner: Learner, tokenizer: Any) -> Path:
     """Write ``folder/step-N``: model, tokenizer, optimiser, counters and torch's generator.
 
     It is written beside its place and renamed when whole, so a kill at any moment leaves the older
-    ones as they were. Only the newest three are kept.
+    ones as they were. Only the newest three are kept. Raises NotSaved where the disk does not take
+    it.
     """
     final = folder / f"step-{step}"
     draft = folder / f".step-{step}.draft"
     if final.exists():  # a damaged one, passed over at the start of this run
         shutil.rmtree(final)
     shutil.rmtree(draft, ignore_errors=True)
+    try:
+        _write(draft, step, learner, tokenizer)
+        draft.rename(final)
+    except (OSError, SafetensorError) as error:
+        # Half a checkpoint is of no use, and may be what fills the disk.
+        shutil.rmtree(draft, ignore_errors=True)
+        older = steps(folder)
+        whole = f"{older[0][1]} is the newest whole one" if older else "there is none yet"
+        raise NotSaved(
+            f"the checkpoint of step {step} could not be written: {error}; {whole}; make room and "
+            "go on with run.resume=auto"
+        ) from error
+    # Only now, with the new one whole.
+    for _, old in steps(folder)[KEEP:]:
+        shutil.rmtree(old)
+    return final
+
+
+def _write(draft: Path, step: int, learner: Learner, tokenizer: Any) -> None:
+    """All files of a checkpoint, on disk."""
     (draft / "trainer").mkdir(parents=True)
     learner.model.save_pretrained(draft)
     tokenizer.save_pretrained(draft)
@@ -46,11 +73,6 @@ def save(folder: Path, step: int, learner: Learner, tokenizer: Any) -> Path:
     for path in [*files, draft / "trainer" / "manifest.json"]:
         with path.open("rb") as handle:
             os.fsync(handle.fileno())
-    draft.rename(final)
-    # Only now, with the new one whole.
-    for _, old in steps(folder)[KEEP:]:
-        shutil.rmtree(old)
-    return final
 
 
 def _optimizer_tensors(learner: Learner) -> dict[str, torch.Tensor]:

@@ -23,8 +23,12 @@ class Credited:
     kept: bool
 
     def samples(self, turn_mask: bool) -> list[Sample]:
-        """What is trained on, one sample a context."""
-        return to_samples(self.trajectory, self.advantages, turn_mask)
+        """What is trained on, one sample a context.
+
+        A context without a trained token (the first prompt did not fit) has none.
+        """
+        samples = to_samples(self.trajectory, self.advantages, turn_mask)
+        return [sample for sample in samples if sample.trained]
 
 
 def give_credit(groups: Sequence[Group], credit: Advantage, passes: Filter) -> list[Credited]:

@@ -125,7 +125,8 @@ class Learner:
         self.dtype = next(model.parameters()).dtype
         self.cast = casting(model, autocast)
         self.score = scorer(model, temperature, self.cast, optim.microbatch_tokens)
-        self.steps = 0
+        self.steps = 0  # where the schedule is, in optimiser steps
+        self.updates = 0  # optimiser steps that moved the weights, in this process
         self.version = 0  # the iteration whose weights these are
         self.skipped = 0
         self._skipped_in_a_row = 0
@@ -137,6 +138,14 @@ class Learner:
             # One kernel for all parameters.
             fused=True,
         )
+
+    def begin_iteration(self, iteration: int, optimiser_steps: int) -> None:
+        """Put the schedule where iteration ``iteration``, from 1, begins.
+
+        It goes by the iteration: one without a kept group, or with fewer samples than mini-batches,
+        makes fewer than ``optimiser_steps``, and must not stretch warm-up and decay.
+        """
+        self.steps = (iteration - 1) * optimiser_steps
 
     def step(
         self, samples: Sequence[Sample], weights: Sequence[float], loss: Loss
@@ -233,6 +242,7 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
+        self.updates += 1
         self.optimizer.zero_grad(set_to_none=True)  # its memory is the engine's until the next step
         self._skipped_in_a_row = 0
 

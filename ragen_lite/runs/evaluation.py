@@ -34,7 +34,7 @@ def make_spec(config: EnvConfig) -> EnvSpec:
     spec = EnvSpec(config.id, dict(config.kwargs), config.protocol)
     try:
         check_options(spec.id, spec.kwargs)
-        spec.make().close()
+        spec.open().close()
     except (gymnasium.error.Error, ImportError, ValueError) as error:
         raise ConfigError(f"env.id={spec.id}: {error}") from error
     except Exception as error:  # whatever another's constructor raises is about its options

@@ -18,12 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from yaml import YAMLError
 
 from ragen_lite.agents.records import upgrade_record
 from ragen_lite.config.keys import flatten
 from ragen_lite.config.old_keys import upgrade_values
 from ragen_lite.config.schema import ConfigError, RunConfig
 from ragen_lite.learning.checkpoint_files import last_good
+
+try:
+    import fcntl
+except ImportError:  # Windows has none, and runs there are not guarded against one another
+    fcntl = None  # type: ignore[assignment]
 
 
 def run_slug(env_id: str, command: str, name: str) -> str:
@@ -32,7 +38,8 @@ def run_slug(env_id: str, command: str, name: str) -> str:
     >>> run_slug("my_package:MyEnv-v0", "sft", "first")
     'myenv-sft-first'
     """
-    env = env_id.rpartition("/")[2].rpartition(":")[2].rpartition("-v")[0] or env_id
+    plain = env_id.rpartition("/")[2].rpartition(":")[2]
+    env = re.sub(r"-v\d+$", "", plain)
     kind = "" if command == "train" else f"{command}-"
     return f"{env.lower()}-{kind}{name}"
 
@@ -61,6 +68,7 @@ class Run:
         self.start = 0
         self.checkpoint: Path | None = None
         self.notes: list[str] = []
+        self._lock: Any = None
 
     @classmethod
     def open(cls, config: RunConfig, slug: str, settings: dict[str, Any]) -> Run:
@@ -108,26 +116,53 @@ class Run:
     @classmethod
     def _new(cls, root: Path, slug: str, settings: dict[str, Any]) -> Run:
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        folder = root / f"{stamp}-{slug}"
-        # Two runs may start within one second: the second gets a number.
-        for again in range(1, 1000):
-            if not folder.exists():
-                break
-            folder = root / f"{stamp}.{again}-{slug}"
         try:
-            (folder / "checkpoints").mkdir(parents=True)
+            root.mkdir(parents=True, exist_ok=True)
+            folder = cls._reserve(root, stamp, slug)
+            (folder / "checkpoints").mkdir()
             (folder / "trajectories").mkdir()
+            OmegaConf.save(OmegaConf.create(settings), folder / "config.yaml")
         except OSError as error:
             raise ConfigError(
                 f"run.dir={root}: no run folder can be made there ({error.strerror}); give a "
-                "folder you may write to"
+                "folder you may write to, with room on its disk, and a short run.name"
             ) from error
-        OmegaConf.save(OmegaConf.create(settings), folder / "config.yaml")
-        return cls(folder)
+        run = cls(folder)
+        run.lock()
+        return run
+
+    @staticmethod
+    def _reserve(root: Path, stamp: str, slug: str) -> Path:
+        """Make the folder itself. Of several processes within one second each gets its own."""
+        for again in range(1000):
+            folder = root / (f"{stamp}.{again}-{slug}" if again else f"{stamp}-{slug}")
+            try:
+                folder.mkdir()
+                return folder
+            except FileExistsError:
+                continue
+        raise FileExistsError(f"a thousand runs of {slug} began at {stamp}")
+
+    def lock(self) -> None:
+        """Hold the folder for this process; the system lets go when the process ends, however.
+
+        Raises ConfigError where another process holds it.
+        """
+        if fcntl is None:
+            return
+        self._lock = (self.folder / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(
+                f"run.resume: {self.folder} is in use: another process trains there; wait for its "
+                "end, or begin another run by run.resume=no"
+            ) from error
 
     @classmethod
     def _resume(cls, folder: Path, settings: dict[str, Any]) -> Run:
         run = cls(folder)
+        run.lock()
         run.checkpoint, run.notes = last_good(folder / "checkpoints")
         if run.checkpoint is None:
             notes = " ".join(run.notes)
@@ -146,8 +181,13 @@ class Run:
 
     def _changed(self, settings: dict[str, Any]) -> list[str]:
         """What the run is not to go on with changed, and is."""
-        saved = OmegaConf.to_container(OmegaConf.load(self.folder / "config.yaml"))
-        assert isinstance(saved, dict)
+        path = self.folder / "config.yaml"
+        try:
+            saved = OmegaConf.to_container(OmegaConf.load(path))
+        except (OSError, ValueError, YAMLError) as error:
+            raise ConfigError(f"run.resume: {path} cannot be read: {error}") from error
+        if not isinstance(saved, dict):
+            raise ConfigError(f"run.resume: {path} holds no configuration")
         old = upgrade_values(flatten({str(key): value for key, value in saved.items()}))
         new = flatten(settings)
         return [
@@ -169,14 +209,20 @@ class Run:
 
     @contextlib.contextmanager
     def beginning(self) -> Iterator[None]:
-        """Remove the folder of a new run that fails before it has logged anything: nobody should
-        take it for one."""
+        """The run itself: its folder is let go at the end.
+
+        A new run that fails before it has logged anything leaves no folder: nobody should take it
+        for a run.
+        """
         try:
             yield
         except BaseException:
             if self.start == 0 and not (self.folder / "metrics.jsonl").exists():
                 shutil.rmtree(self.folder, ignore_errors=True)
             raise
+        finally:
+            if self._lock is not None:
+                self._lock.close()
 
     def metrics(self) -> list[dict[str, Any]]:
         """The steps logged so far; a last line that was cut off is left out."""

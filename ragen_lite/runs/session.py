@@ -15,7 +15,7 @@ from ragen_lite.agents.rollout import Rollout
 from ragen_lite.agents.trajectory import Episode
 from ragen_lite.algorithms.kl import NoKL, Penalty
 from ragen_lite.config.schema import TrainConfig
-from ragen_lite.learning import checkpoint, generation
+from ragen_lite.learning import checkpoint, checkpoint_files, generation
 from ragen_lite.learning.learner import Learner, Optim
 from ragen_lite.learning.sync import WeightSync
 from ragen_lite.models.loading import Policy
@@ -46,6 +46,17 @@ class Session:
     done: int = 0
     saved: int = 0
     baselines: dict[str, float] | None = None
+    _updates: int = 0
+
+    def finish(self, step: int) -> None:
+        """A step is finished: its weights are those of the learner now."""
+        self.done = step
+        self._updates = self.learner.updates
+
+    @property
+    def whole(self) -> bool:
+        """Whether the learner's weights are those of ``done``, and not amid an update."""
+        return self.learner.updates == self._updates
 
     def hand_over(self, step: int) -> dict[str, float]:
         """Wake the engine and give it the weights of a step. Raises StaleWeights, EngineFailure."""
@@ -81,12 +92,25 @@ class Session:
             self.note(f"measuring on {split}: failed environments: {failures}")
         return played
 
+    def rescue(self) -> None:
+        """Save the finished steps after a failure, if that can still be done, and say so.
+
+        A device that is gone takes the weights with it; the failure itself is what is raised.
+        """
+        try:
+            if self.whole:
+                self.save()
+        except Exception as error:
+            self.note(f"step {self.done} could not be saved: {error}")
+        self.note(self.farewell())
+
     def farewell(self) -> str:
-        """What a run says that was asked to stop."""
+        """What a run says that ends early."""
         folder = self.run.folder / "checkpoints"
-        if not any(folder.glob("step-*")):
+        newest = checkpoint_files.steps(folder)
+        if not newest:
             return "stopped before the first step was done: there is nothing to go on from"
-        return f"stopped; the last checkpoint is in {folder}; go on with run.resume=auto"
+        return f"stopped; the last checkpoint is {newest[0][1]}; go on with run.resume=auto"
 
     def close(self) -> None:
         """End the environments and the engine."""
@@ -157,6 +181,6 @@ def open_session(
     rollout = Rollout(engine, policy.chat, spec, settings.seed)
     evaluator = Evaluator(rollout, settings.sampling)
     session = Session(run, policy, learner, sync, rollout, evaluator, settings.instances, note)
-    session.done = run.start
+    session.finish(run.start)
     session.saved = run.start
     return session

@@ -22,13 +22,14 @@ def command(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProces
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_kill_and_resume_equals_never_stopping(tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     whole.mkdir()
     result = command("train", *TEN, cwd=whole)
     assert result.returncode == 0, result.stdout + result.stderr
     process = start("train", *TEN, cwd=tmp_path)
-    until = time.monotonic() + 90
+    until = time.monotonic() + 150
     while not list((tmp_path / "runs").glob("*/checkpoints/step-5/trainer/manifest.json")):
         assert process.poll() is None and time.monotonic() < until, "step 5 was never saved"
         time.sleep(0.02)
@@ -52,7 +53,8 @@ def test_a_signal_saves_and_leaves_cleanly(tmp_path: Path, number: signal.Signal
         time.sleep(0.05)
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0 and "run.resume=auto" in output and "Traceback" not in output
+    assert process.returncode == 128 + number, output
+    assert "run.resume=auto" in output and "Traceback" not in output
     assert any((folder(tmp_path) / "checkpoints").glob("step-*"))
     assert (folder(tmp_path) / "report.html").exists()
 
@@ -67,4 +69,4 @@ def test_a_signal_during_an_evaluation_is_heard(tmp_path: Path) -> None:
     time.sleep(1.0)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0 and "nothing to go on from" in output
+    assert process.returncode == 143 and "nothing to go on from" in output, output

@@ -253,7 +253,7 @@ def test_a_step_that_teaches_nothing_says_so(tmp_path: Path) -> None:
     line = [*SMALL, *SCRATCH, "filter=outcome", "train.steps=1"]
     result = run("train", *line, cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "the filter kept no group" in result.stdout and "teach it by sft" in result.words
+    assert "filter=outcome kept no group" in result.stdout and "teach it by sft" in result.words
     assert (folder(tmp_path) / "report.html").exists()
 
 
@@ -353,3 +353,68 @@ def test_play_at_the_keyboard_and_watching(tmp_path: Path) -> None:
         watched = run("play", f"model.path={policy}", cwd=tmp_path)
         assert watched.returncode == 0, watched.stderr
         assert "Turn 1:" in watched.stdout and "return" in watched.stdout
+
+
+# ---- what else ends a run ----
+
+
+def test_whatever_ends_a_run_the_finished_steps_are_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    line = [*SMALL, "eval.every=0", "eval.instances=2", "run.save_every=50"]
+    with monkeypatch.context() as patch:
+        patch.setattr("ragen_lite.train.starts", _failing_at(3))
+        with pytest.raises(ZeroDivisionError):
+            run("train", *line, "train.steps=4", cwd=tmp_path)
+    saved = folder(tmp_path) / "checkpoints"
+    assert [path.name for path in saved.iterdir()] == ["step-2"]
+    resumed = run("train", *line, "train.steps=4", "run.resume=auto", cwd=tmp_path)
+    assert resumed.returncode == 0 and "after step 2" in resumed.words, resumed.stderr
+    assert run("train", *line, "train.steps=4", cwd=whole).returncode == 0
+    assert contents(folder(tmp_path), 4) == contents(folder(whole), 4)
+
+
+def _failing_at(step: int) -> Any:
+    real = ragen_lite.train.starts
+
+    def starts(trainer: Any, now: int) -> Any:
+        if now == step:
+            raise ZeroDivisionError("a bug of ours")
+        return real(trainer, now)
+
+    return starts
+
+
+def test_a_prompt_that_does_not_fit_is_no_sample(tmp_path: Path) -> None:
+    """Countdown's prompts fit, Sokoban's do not; with filter=none both stay."""
+    line = [*SMALL, "env=mix", "env.kwargs.tasks={countdown: 3, sokoban: 1}", "train.steps=2"]
+    line += ["engine.max_model_len=100", "train.groups=6", "eval.every=0"]
+    result = run("train", *line, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    made = [r for step in (1, 2) for r in records(folder(tmp_path), step)]
+    assert any(not r["turns"] and r["outcome"] == "out_of_tokens" for r in made)
+
+
+def test_the_schedule_goes_by_the_iteration(tmp_path: Path) -> None:
+    """Fewer samples than mini-batches make fewer optimiser steps, and do not stretch the decay."""
+    line = [*SMALL, "eval.every=0", "eval.instances=2", "train.steps=2", "train.warmup=0"]
+    rates = {}
+    for count in (2, 12):
+        name = f"batches{count}"
+        more = [f"train.mini_batches={count}", f"run.name={name}", "train.groups=3"]
+        assert run("train", *line, *more, "filter=outcome", cwd=tmp_path).returncode == 0
+        rates[count] = [r["train/lr"] for r in rows(folder(tmp_path, name)) if "train/lr" in r]
+    # Linear from 2e-4 to 2e-5 over two iterations: the second is below half way, however few
+    # optimiser steps the first has made.
+    assert all(found[-1] < 1.2e-4 for found in rates.values()), rates
+
+
+def test_an_environment_that_ignores_its_seed_is_noticed(tmp_path: Path) -> None:
+    env = "env=envs_for_tests:ragen_lite_tests/Unseeded-v0"
+    result = run("train", *SMALL, *SCRATCH, env, "train.steps=1", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "the members of group 0 saw different first messages" in result.words
+    fine = run("train", *SMALL, *SCRATCH, GUESS, "train.steps=1", cwd=tmp_path)
+    assert "saw different first messages" not in fine.words
