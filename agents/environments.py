@@ -17,7 +17,7 @@ import gymnasium as gym
 import ragen_lite  # noqa: F401  (registers the tasks, in a child process too)
 from ragen_lite.agents.answer import Answer, EnvFailure, read
 from ragen_lite.agents.scripted import POLICIES, ScriptedPolicy
-from ragen_lite.envs.dialogue import Dialogue
+from ragen_lite.envs.dialogue import Dialogue, attribute
 from ragen_lite.envs.mix import Mix
 from ragen_lite.envs.process import START, Process, ProcessEnded
 from ragen_lite.envs.splits import policy_stream
@@ -47,7 +47,7 @@ class EnvSpec:
     def open(self) -> Handle:
         """The Dialogue behind a handle, in a process of its own where the task has a time limit."""
         env = self.make()
-        limit = getattr(env.unwrapped, "time_limit", None)
+        limit = attribute(env.env, "time_limit", None)
         if limit is None:
             return Handle(env)
         if not isinstance(limit, (int, float)) or not limit > 0:

@@ -68,6 +68,10 @@ class TextTask(gym.Env[str, ActT], Generic[ActT]):
         # Asked of the class: a task that writes a ``solve`` of its own has a solver.
         return type(self).solve is not TextTask.solve
 
+    def reply_with(self, answer: str) -> str:
+        """A whole reply that gives an answer, where ``conversation`` is true."""
+        return answer
+
     def solve(self) -> list[ActT] | None:
         """The actions of a best solution from the present state; None where nothing solves it.
 

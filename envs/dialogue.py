@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from ragen_lite.envs.base import TextTask
 from ragen_lite.envs.formats import PROTOCOLS, REMINDERS_ZH, Unreadable
 from ragen_lite.envs.spaces import text_space
 from ragen_lite.envs.splits import chance_stream
@@ -28,6 +29,11 @@ class _TurnSoFar:
     reward: float = 0.0
     terminated: bool = False
     truncated: bool = False
+
+
+def attribute(env: gym.Env[Any, Any], name: str, default: Any) -> Any:
+    """What a task or the outermost of its wrappers that has the attribute says."""
+    return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else default
 
 
 class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs):
@@ -63,20 +69,21 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
     def __init__(self, env: gym.Env[Any, Any], protocol: str | None = None) -> None:
         gym.utils.RecordConstructorArgs.__init__(self, protocol=protocol)
         gym.Wrapper.__init__(self, env)
-        task = env.unwrapped
         space = env.observation_space
         if not isinstance(space, gym.spaces.Text):
-            raise TypeError(f"{task} observes {space}, but Dialogue needs a Text observation space")
+            raise TypeError(
+                f"{env.unwrapped} observes {space}, but Dialogue needs a Text observation space"
+            )
         # Every attribute of a task has a default here, so an environment that is no TextTask works.
-        self._name_actions(task)
-        self._read_budgets(task)
-        name = protocol or getattr(task, "protocol", "think_answer")
+        self._name_actions()
+        self._read_budgets()
+        name = protocol or attribute(env, "protocol", "think_answer")
         if name not in PROTOCOLS:
             raise ValueError(f"unknown protocol {name!r}: choose one of {', '.join(PROTOCOLS)}")
         self.protocol = PROTOCOLS[name]
-        chinese = getattr(task, "language", "en") == "zh"
+        chinese = attribute(env, "language", "en") == "zh"
         self._reminder = REMINDERS_ZH[name] if chinese else self.protocol.reminder
-        self._whole = bool(getattr(task, "conversation", False))
+        self._whole = bool(attribute(env, "conversation", False))
         # The message's space holds the task's characters and those of the reminder, which may be
         # Chinese. A conversation is not framed, so its space is the task's own.
         letters = space.character_set | frozenset(self._reminder)
@@ -84,39 +91,41 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         self.observation_space = space if self._whole else framed
         self.action_space = text_space(100_000)
 
-    def _name_actions(self, task: Any) -> None:
+    def _name_actions(self) -> None:
         """Take the words for a game's actions; an answer's actions are texts and have none."""
-        self._names: tuple[str, ...] = ()
+        self.names: tuple[str, ...] = ()
         self._first = 0  # the number of the first action
         space = self.env.action_space
         if isinstance(space, gym.spaces.Discrete):
             self._first = int(space.start)
             numbers = range(self._first, self._first + int(space.n))
-            self._names = tuple(getattr(task, "action_names", ())) or tuple(map(str, numbers))
+            self.names = tuple(attribute(self.env, "action_names", ())) or tuple(map(str, numbers))
         elif not isinstance(space, gym.spaces.Text):
-            raise TypeError(f"{task} acts in {space}, but Dialogue needs Discrete or Text actions")
+            raise TypeError(
+                f"{self.unwrapped} acts in {space}, but Dialogue needs Discrete or Text actions"
+            )
         # Words are read in any case: "up" is "Up".
-        self._ids = {word.lower(): number for number, word in enumerate(self._names, self._first)}
+        self.numbers = {word.lower(): number for number, word in enumerate(self.names, self._first)}
 
-    def _read_budgets(self, task: Any) -> None:
-        self.max_turns = int(getattr(task, "max_turns", 10))
-        self.max_actions_per_turn = int(getattr(task, "max_actions_per_turn", 1))
+    def _read_budgets(self) -> None:
+        self.max_turns = int(attribute(self.env, "max_turns", 10))
+        self.max_actions_per_turn = int(attribute(self.env, "max_actions_per_turn", 1))
         whole = self.max_turns * self.max_actions_per_turn
-        self.max_actions = int(getattr(task, "max_actions", whole))
-        self.turn_penalty = float(getattr(task, "turn_penalty", 0.1))
+        self.max_actions = int(attribute(self.env, "max_actions", whole))
+        self.turn_penalty = float(attribute(self.env, "turn_penalty", 0.1))
 
     @property
     def system(self) -> str:
         """The system prompt: the task's rules, its actions and its budgets."""
-        rules = str(getattr(self.unwrapped, "instructions", "") or "Reach the goal of the task.")
-        if not self._names:
+        rules = attribute(self.env, "instructions", "")
+        rules = str(rules() if callable(rules) else rules) or "Reach the goal of the task."
+        if not self.names:
             turns = (
                 "" if self.max_turns == 1 or self._whole else f"\nYou have {self.max_turns} turns."
             )
             return f"{rules}{turns}"
         actions = (
-            getattr(self.unwrapped, "action_help", "")
-            or f"The actions are {', '.join(self._names)}."
+            attribute(self.env, "action_help", "") or f"The actions are {', '.join(self.names)}."
         )
         return (
             f"{rules}\n{actions} You have {self.max_turns} turns, up to "
@@ -216,16 +225,16 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         if self._whole:
             return [reply]
         answer = self.protocol.read(reply).strip()
-        if not self._names:
+        if not self.names:
             if not answer:
                 raise Unreadable("the answer is empty")
             return [answer]
         words = [word.strip() for word in answer.split(SEPARATOR.strip())]
         # One unknown action makes the whole reply unreadable: no half of a plan is carried out.
-        unknown = [word for word in words if word.lower() not in self._ids]
+        unknown = [word for word in words if word.lower() not in self.numbers]
         if unknown:
             raise Unreadable(f"the answer must be {self._allowed()}")
-        return [self._ids[word.lower()] for word in words]
+        return [self.numbers[word.lower()] for word in words]
 
     def write(self, thought: str, actions: list[Any]) -> str:
         """The reply that carries out ``actions``, which ``read`` reads back.
@@ -243,7 +252,8 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
     def guess(self, rng: np.random.Generator) -> list[Any]:
         """One turn of the uniform random policy: the task's own, else samples of its actions."""
         task: Any = self.unwrapped
-        if hasattr(task, "guess"):
+        # Anybody else's ``guess`` may be a move of their game.
+        if isinstance(task, TextTask):
             return list(task.guess(rng))
         # A space samples from a generator of its own, so it is seeded from ``rng``.
         space = self.env.action_space
@@ -260,18 +270,18 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         return solution[: self.max_actions_per_turn] if solution else None
 
     def _allowed(self) -> str:
-        if len(self._names) <= FEW_ACTIONS:
-            return f"actions out of {', '.join(self._names)}"
-        return f"actions such as {self._names[0]}"
+        if len(self.names) <= FEW_ACTIONS:
+            return f"actions out of {', '.join(self.names)}"
+        return f"actions such as {self.names[0]}"
 
     def _word(self, action: Any) -> str:
-        return self._names[int(action) - self._first] if self._names else str(action)
+        return self.names[int(action) - self._first] if self.names else str(action)
 
     def _message(self, note: str) -> str:
         lines = self._state
         if self._whole:
             return lines
-        if self._names:
+        if self.names:
             left = self._actions_left()
             lines = f"Turn {self.turn}:\nState:\n{lines}\nYou have {left} actions left."
         elif self.max_turns > 1:

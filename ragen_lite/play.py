@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from rich.console import Console
 
@@ -15,7 +16,9 @@ from ragen_lite.agents.scripted import POLICIES
 from ragen_lite.agents.trajectory import Episode, Sampling, Start
 from ragen_lite.config.command_line import command
 from ragen_lite.config.schema import Config, ConfigError
+from ragen_lite.envs.base import TextTask
 from ragen_lite.envs.dialogue import Dialogue, has_solver
+from ragen_lite.envs.mix import Mix
 from ragen_lite.learning import generation
 from ragen_lite.models.loading import load_policy
 from ragen_lite.runs.evaluation import make_spec
@@ -75,22 +78,47 @@ def watch(config: Config, spec: EnvSpec, start: Start, console: Console) -> Epis
 def as_reply(env: Dialogue, line: str) -> str:
     """What a person typed, as a reply.
 
-    Action names or their first letters, with blanks or commas between; else the line itself as the
-    answer. A line that has tags already is left as it is.
+    Actions, each by its name or the beginning of it, with bars, commas or blanks between; else the
+    line itself as the answer. A line that has tags already is left as it is.
     """
     # Who types tags writes the whole reply.
     if "<" in line or "\\boxed" in line:
         return line
-    names: tuple[str, ...] = tuple(getattr(env.unwrapped, "action_names", ()))
-    words = line.replace(",", " ").replace("||", " ").split()
-    meant = [
-        [i for i, name in enumerate(names) if name.lower().startswith(word.lower())]
-        for word in words
-    ]
-    # Each word must mean exactly one action; else the line is an answer in words.
-    if names and meant and all(len(numbers) == 1 for numbers in meant):
-        return env.write("", [numbers[0] for numbers in meant])
+    bars = line.split("||")
+    commas = line.replace("||", ",").split(",")
+    blanks = line.replace("||", " ").replace(",", " ").split()
+    # The names of some games have blanks or commas in them, so the surest sign is tried first.
+    for words in (bars, commas, blanks):
+        meant = [_numbers(env, word.strip().lower()) for word in words]
+        # Each word must mean exactly one action; else the line is an answer in words.
+        if meant and all(len(numbers) == 1 for numbers in meant):
+            return env.write("", [numbers[0] for numbers in meant])
+    task: Any = env.unwrapped
+    if isinstance(task, TextTask) and task.conversation:
+        return str(task.reply_with(line.strip()))
     return env.protocol.write("", line.strip())
+
+
+def _numbers(env: Dialogue, word: str) -> list[int]:
+    """The actions that a word may mean: the one of that name, or all that begin with it."""
+    if word in env.numbers:
+        return [env.numbers[word]]
+    return [number for name, number in env.numbers.items() if word and name.startswith(word)]
+
+
+def innermost(env: Dialogue) -> Dialogue:
+    """The conversation at hand: of a mixture, that of its present task."""
+    return innermost(env.unwrapped.active) if isinstance(env.unwrapped, Mix) else env
+
+
+def hint(env: Dialogue) -> str:
+    """How actions are typed."""
+    most = env.max_actions_per_turn
+    example = " || ".join((env.names[0], env.names[-1])[:most])
+    return (
+        f"Type up to {most} of the actions, such as: {example}. The beginning of a name will do, "
+        "and an empty line gives up."
+    )
 
 
 def play_person(env: Dialogue, seed: int, split: str, console: Console, ask: Ask = input) -> float:
@@ -100,11 +128,9 @@ def play_person(env: Dialogue, seed: int, split: str, console: Console, ask: Ask
     """
     answer = read(env.reset(seed=seed, options={"split": split}), env.system)
     console.print(safe(answer.system), style="dim")
-    if names := getattr(env.unwrapped, "action_names", ()):
-        console.print(
-            f"Type actions, such as: {names[0]} {names[-1]}, or their first letters. An empty line "
-            "gives up."
-        )
+    task = innermost(env)
+    if task.names:
+        console.print(safe(hint(task)))
     total = 0.0
     while not answer.over:
         console.print(safe(answer.observation))
@@ -112,7 +138,7 @@ def play_person(env: Dialogue, seed: int, split: str, console: Console, ask: Ask
         if not line.strip():
             console.print(f"given up, return {total:+.2f}")
             return total
-        answer = read(env.step(as_reply(env, line)), env.system)
+        answer = read(env.step(as_reply(task, line)), env.system)
         total += answer.reward
     _farewell(answer, total, console)
     return total
@@ -130,9 +156,14 @@ def _farewell(answer: Answer, total: float, console: Console) -> None:
     console.print(f"{'solved' if answer.success else 'not solved'}, return {total:+.2f}")
 
 
+def player(arguments: list[str]) -> list[str]:
+    """What is added to a command line that names no policy: somebody at the keyboard plays."""
+    named = any(argument.startswith(("model=", "model.path=", "-")) for argument in arguments)
+    return [] if named else ["model.path=human"]
+
+
 if __name__ == "__main__":
-    if not any(argument.startswith(("model", "-")) for argument in sys.argv[1:]):
-        sys.argv.append("model.path=human")
+    sys.argv += player(sys.argv[1:])
     command(
         "play",
         "Play a task at the keyboard; model=PATH, tiny, random or solver watches that policy play.",

@@ -190,3 +190,45 @@ def test_neither_chance_nor_the_scripted_policies_repeat_the_draws_of_the_instan
         handle.act(random_policy)
         firsts += handle.take().success
     assert firsts <= 3  # one word in 483 is found at once by chance
+
+
+class Described(gym.ObservationWrapper[str, int, str]):
+    """Somebody's wrapper that says in words what another environment shows."""
+
+    action_names = ("left", "right")
+    max_turns = 3
+
+    def instructions(self) -> str:
+        return "Walk to the door."
+
+    def observation(self, observation: str) -> str:
+        return f"seen: {observation}"
+
+
+class Walk(gym.Env[str, int]):
+    """An environment whose ``guess`` and ``max_turns`` are its own affair."""
+
+    observation_space = gym.spaces.Text(50)
+    action_space = gym.spaces.Discrete(2)
+    max_turns = 9
+
+    def reset(self, **kwargs: Any) -> tuple[str, dict[str, Any]]:
+        return "a corridor", {}
+
+    def step(self, action: int) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        return "a corridor", 0.0, False, False, {}
+
+    def guess(self, number: int) -> bool:
+        raise AssertionError("nobody asked for a guess")
+
+
+def test_a_wrapper_says_the_rules_of_what_it_wraps() -> None:
+    env = Dialogue(Described(Walk()))
+    env.reset(seed=0)
+    assert env.system == (
+        "Walk to the door.\nThe actions are left, right. You have 3 turns, up to 1 actions a turn "
+        "(separated by ||) and 3 actions in all."
+    )
+    assert env.read("<think></think><answer>right</answer>") == [1]
+    assert env.step("<think></think><answer>left</answer>")[0].startswith("Turn 2:\nState:\nseen: ")
+    assert env.guess(np.random.default_rng(0)) in ([0], [1])

@@ -254,9 +254,13 @@ class Math(TextTask[str]):
         # Not ``format``: the braces of a question's LaTeX are no fields.
         return self.template.user.replace("{question}", self.row.question)
 
+    def reply_with(self, answer: str) -> str:
+        """A reply in the template's form."""
+        return self.template.write("", answer)
+
     def solve(self) -> list[str]:
         """A reply with the first gold."""
-        return [self.template.write("", self.row.golds[0])]
+        return [self.reply_with(self.row.golds[0])]
 
     def guess(self, rng: np.random.Generator) -> list[str]:
         """A reply with a random number below 100."""
