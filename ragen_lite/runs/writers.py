@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import secrets
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,7 +40,10 @@ class TensorBoard:
 
 
 class WandB:
-    """A run of the project ragen-lite. Raises ConfigError where wandb is not installed."""
+    """A run of the project ragen-lite, the same one after a resume; its id is in ``wandb_id``.
+
+    Raises ConfigError where wandb is not installed.
+    """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         # Not only whether it imports: the folder wandb/ that it leaves behind imports too, as an
@@ -50,11 +54,20 @@ class WandB:
         import wandb
 
         self._wandb: Any = wandb
-        wandb.init(project="ragen-lite", name=folder.name, config=settings)
+        # Made once, and not the folder's name: two folders of the same second may have the same.
+        kept = folder / "wandb_id"
+        run_id = (
+            kept.read_text(encoding="utf-8").strip() if kept.is_file() else secrets.token_hex(8)
+        )
+        kept.write_text(run_id, encoding="utf-8")
+        wandb.init(
+            project="ragen-lite", id=run_id, resume="allow", name=folder.name, config=settings
+        )
 
     def write(self, row: dict[str, Any]) -> None:
         """See Writer."""
-        self._wandb.log(row)
+        # Steps that it has already, of after the checkpoint, it leaves as they are; they are equal.
+        self._wandb.log(row, step=row["step"])
 
     def close(self) -> None:
         """See Writer."""
