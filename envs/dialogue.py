@@ -11,7 +11,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ragen_lite.envs.base import TextTask
 from ragen_lite.envs.formats import PROTOCOLS, REMINDERS_ZH, Unreadable
 from ragen_lite.envs.spaces import text_space
 from ragen_lite.envs.splits import chance_stream
@@ -252,8 +251,8 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
     def guess(self, rng: np.random.Generator) -> list[Any]:
         """One turn of the uniform random policy: the task's own, else samples of its actions."""
         task: Any = self.unwrapped
-        # Anybody else's ``guess`` may be a move of their game.
-        if isinstance(task, TextTask):
+        # A TextTask declares both. Anybody else's ``guess`` alone may be a move of their game.
+        if hasattr(task, "has_solver") and hasattr(task, "guess"):
             return list(task.guess(rng))
         # A space samples from a generator of its own, so it is seeded from ``rng``.
         space = self.env.action_space
