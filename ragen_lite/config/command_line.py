@@ -62,13 +62,21 @@ def compose(arguments: list[str]) -> Config:
             config = OmegaConf.to_object(hydra_compose("config", overrides))
     # Their first line says what is wrong; the rest is Hydra's own affairs.
     except (HydraException, OmegaConfBaseException) as error:
-        cause = error.__cause__ or error
-        raise ConfigError(f"{' '.join(overrides)}: {str(cause).splitlines()[0]}") from error
+        first, *rest = str(error.__cause__ or error).splitlines()
+        raise ConfigError(f"{_typed(arguments, rest)}: {first}") from error
     finally:
         GlobalHydra.instance().clear()
     assert isinstance(config, Config)
     check(config)
     return config
+
+
+def _typed(arguments: list[str], details: list[str]) -> str:
+    """The argument that an error of Hydra is about, as it was typed; all where it does not say."""
+    about = [line.partition("full_key: ")[2] for line in details if "full_key: " in line]
+    keys = [argument.partition("=")[0] for argument in arguments]
+    found = [a for a, key in zip(arguments, keys, strict=True) if about and about[0].endswith(key)]
+    return " ".join(found or arguments)
 
 
 def command(name: str, purpose: str, run: Callable[[Config], None]) -> None:

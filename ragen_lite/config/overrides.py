@@ -15,6 +15,7 @@ from ragen_lite.config.groups import DEFAULTS, TABLES
 from ragen_lite.config.keys import all_options, keys, options
 from ragen_lite.config.old_keys import renew
 from ragen_lite.config.schema import ConfigError
+from ragen_lite.config.values import as_value
 from ragen_lite.envs.registry import UnknownEnv, find, installed_tasks, options_of, own_tasks
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -100,15 +101,17 @@ def rewrite(argument: str, arguments: list[str]) -> list[str]:
     if key in groups():
         return _choice(key, value, argument)
     if key.startswith(FREE):
-        return [f"++{key}={value}"]
+        return [f"++{key}={as_value(key, value)}"]
     _check_key(key, arguments)
-    return [argument]
+    return [argument.partition("=")[0] + "=" + as_value(key, value)]
 
 
 def _choice(group: str, value: str, argument: str) -> list[str]:
-    # Any other value is a path or a hub name; quoted, since Hydra's grammar has its own signs.
-    if group == "model" and value not in files_of("model") and "," not in value:
-        return ["model=hf", f"model.path='{value}'"]
+    # Any other value is a path or a hub name.
+    if group == "model" and value not in files_of("model"):
+        path = as_value("model.path", value)
+        if "," not in value or path.startswith("'"):
+            return ["model=hf", f"model.path={path}"]
     names = value.split(",")
     if group == "env":
         return environment(value)
