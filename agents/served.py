@@ -10,13 +10,21 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from ragen_lite.agents.answer import EnvFailure, exchange_fields, outcome_of
+from ragen_lite.agents.completions import (
+    NEUTRAL,
+    NEUTRAL_EXTRA,
+    Account,
+    NoReply,
+    is_full_context,
+    one_line,
+    reply_of,
+    token_count,
+)
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.errors import UserError
 from ragen_lite.agents.trajectory import (
@@ -32,6 +40,7 @@ FATAL = (  # where no request was answered yet, every other would fail alike
     *("AuthenticationError", "PermissionDeniedError", "NotFoundError"),
     *("APIConnectionError", "BadRequestError", "UnprocessableEntityError"),
 )
+FULL = "the context is full"
 SERVER = "server: "  # how the error of an episode begins whose request failed
 
 
@@ -41,30 +50,6 @@ class ServerRefused(UserError, ValueError):
 
 class _RequestFailed(RuntimeError):
     """One request was given up."""
-
-
-@dataclass(slots=True)
-class Account:
-    """What was asked of a server and what came of it."""
-
-    requests: int = 0
-    retries: int = 0
-    prompt_tokens: int = 0
-    reply_tokens: int = 0
-    failures: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def tokens(self) -> int:
-        return self.prompt_tokens + self.reply_tokens
-
-    def __str__(self) -> str:
-        failed = (
-            ", ".join(f"{n} x {why}" for why, n in self.failures.most_common()) or "none failed"
-        )
-        return (
-            f"{self.requests} requests answered after {self.retries} retries,"
-            f" {self.prompt_tokens:,} prompt and {self.reply_tokens:,} reply tokens; {failed}"
-        )
 
 
 def parse(model: str) -> tuple[str, str]:
@@ -79,12 +64,6 @@ def parse(model: str) -> tuple[str, str]:
             f"model={model}: give openai:NAME@URL, such as openai:my-model@http://127.0.0.1:8000/v1"
         )
     return match[1], match[2]
-
-
-def token_count(usage: Any, name: str) -> int:
-    """A number of tokens as a server tells it; 0 for whatever is none."""
-    value = getattr(usage, name, None)
-    return value if isinstance(value, int) and value > 0 else 0
 
 
 class ServedPolicy:
@@ -125,6 +104,7 @@ class ServedPolicy:
         except Exception as error:  # of the HTTP library, which one depends on openai's version
             raise ServerRefused(f"model={model}: no address: {error}") from error
         self._errors = openai.APIError
+        self._refusals = (openai.BadRequestError, openai.UnprocessableEntityError)
         self.spec = spec
         self.concurrency = concurrency
         self.budget = budget
@@ -201,7 +181,7 @@ class ServedPolicy:
         except EnvFailure as failure:
             return finish(Outcome.ERROR, str(failure))
         except _RequestFailed as failure:
-            if str(failure) == "the context is full" and turns:
+            if str(failure) == FULL and turns:
                 return finish(Outcome.OUT_OF_TOKENS)
             return finish(Outcome.ERROR, f"{SERVER}{failure}")
         finally:
@@ -217,16 +197,13 @@ class ServedPolicy:
             if self.budget is not None and self.account.tokens >= self.budget:
                 raise self._failed(f"the budget of {self.budget:,} tokens is spent")
         try:
-            answer = self._client.chat.completions.with_raw_response.create(
-                model=self.name,
-                messages=messages,  # type: ignore[arg-type]
-                temperature=sampling.temperature,
-                max_tokens=sampling.max_tokens,
-            )
+            answer = self._request(messages, sampling)
             completion = answer.parse()
-            reply = str(completion.choices[0].message.content or "")
+            reply = reply_of(completion.choices[0])
         except self._errors as error:
             raise self._why(error) from error
+        except NoReply as error:
+            raise self._failed(str(error)) from error
         except (IndexError, AttributeError, TypeError, ValueError) as error:
             raise self._failed("an answer that is no chat completion") from error
         prompt_tokens, reply_tokens = (
@@ -244,19 +221,32 @@ class ServedPolicy:
             self.account.reply_tokens += reply_tokens
         return reply, reply_tokens
 
+    def _request(self, messages: list[dict[str, str]], sampling: Sampling) -> Any:
+        """A completion from the model's own distribution, as far as the server lets us say so."""
+        create: Any = self._client.chat.completions.with_raw_response.create
+        request: dict[str, Any] = {
+            "model": self.name,
+            "messages": messages,
+            "temperature": sampling.temperature,
+            "max_tokens": sampling.max_tokens,
+        }
+        if not self.account.plain:
+            try:
+                return create(**request, **NEUTRAL, extra_body=NEUTRAL_EXTRA)
+            except self._refusals as error:
+                if is_full_context(getattr(error, "code", None), str(error)):
+                    raise
+        answer = create(**request)
+        self.account.plain = True
+        return answer
+
     def _why(self, error: Any) -> Exception:
         """What a failed request means: for all of them, or for this one."""
         name = type(error).__name__
-        text = " ".join(str(error).split())[:200]
-        text = "".join(
-            c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text
-        )  # it goes to a terminal
+        text = one_line(error)
         with self._lock:
-            if (
-                getattr(error, "code", None) == "context_length_exceeded"
-                or "maximum context length" in text
-            ):
-                return self._failed("the context is full")
+            if is_full_context(getattr(error, "code", None), text):
+                return self._failed(FULL)
             if name in FATAL and not self.account.requests:
                 if name == "APIConnectionError":
                     return ServerRefused(f"no server answers at {self.url}: {text}")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ragen_lite.agents.completions import NEUTRAL, NEUTRAL_EXTRA
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.served import ServedPolicy, ServerRefused, parse
 from ragen_lite.agents.trajectory import Episode, Outcome, Sampling, Start
@@ -39,6 +40,8 @@ class Server(ThreadingHTTPServer):
             "completion_tokens": 7,
             "total_tokens": 57,
         }
+        self.choice: dict[str, Any] = {}
+        self.takes: set[str] | None = None
         self.woken = threading.Event()
         self.lock = threading.Lock()
 
@@ -60,6 +63,10 @@ class Answer(BaseHTTPRequestHandler):
         threading.Event().wait(0.005)
         with self.server.lock:
             self.server.under_way -= 1
+        unknown = body.keys() - (self.server.takes or body.keys())
+        if unknown:
+            self.send(400, {"error": {"message": f"Unrecognized request argument: {min(unknown)}"}})
+            return
         if answer == -1:
             self.server.woken.wait(60)
             return
@@ -69,7 +76,7 @@ class Answer(BaseHTTPRequestHandler):
             self.send(200, {"surprise": answer})
         else:
             message = {"role": "assistant", "content": REPLY}
-            choice = {"index": 0, "finish_reason": "stop", "message": message}
+            choice = {"index": 0, "finish_reason": "stop", "message": message, **self.server.choice}
             head = {"id": "1", "object": "chat.completion", "created": 1, "model": "some/model"}
             self.send(200, {**head, "choices": [choice], "usage": self.server.usage})
 
@@ -162,6 +169,81 @@ def test_answers_that_are_none_and_full_contexts(server: Server) -> None:
     server.script = [None, 400]
     (played,) = player.play(starts(1), Sampling(1.0, 9))
     assert played.outcome is Outcome.OUT_OF_TOKENS and len(played.turns) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # vLLM, before and now; SGLang; llama.cpp; Text Generation Inference.
+        "This model's maximum context length is 64 tokens. However, you requested 90 tokens",
+        "You passed 60 input tokens and requested 9 output tokens. However, the model's context "
+        "length is only 64 tokens",
+        "The decoder prompt (length 70) is longer than the maximum model length of 64.",
+        "The input (70 tokens) is longer than the model's context length (64 tokens).",
+        "the request exceeds the available context size, try increasing it",
+        "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 64. Given: 60 `inputs` "
+        "tokens and 9 `max_new_tokens`",
+    ],
+)
+def test_a_full_context_is_known_by_every_servers_words(server: Server, text: str) -> None:
+    server.text = text
+    server.script = [None, 400]
+    (played,) = ServedPolicy(SOKOBAN, server.model, concurrency=1).play(starts(1), Sampling(1.0, 9))
+    assert played.outcome is Outcome.OUT_OF_TOKENS and len(played.turns) == 1
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_a_thought_beside_the_reply_is_put_back(server: Server, name: str) -> None:
+    server.choice = {
+        "message": {"role": "assistant", "content": "<answer>Up</answer>", name: "Up it is."}
+    }
+    (played,) = ServedPolicy(SOKOBAN, server.model).play(starts(1), Sampling(1.0, 9))
+    assert played.turns[0].reply == "<think>Up it is.</think><answer>Up</answer>"
+    assert played.turns[0].actions == ("Up",)
+    server.choice = {
+        "finish_reason": "length",
+        "message": {"role": "assistant", "content": None, name: "Up or"},
+    }
+    (played,) = ServedPolicy(SOKOBAN, server.model).play(starts(1), Sampling(1.0, 9))
+    assert played.turns[0].reply == "<think>Up or" and played.turns[0].unreadable
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"message": {"role": "assistant", "content": None}}, "the server sent no content"),
+        ({"finish_reason": "error"}, "for the reason 'error'"),
+        ({"finish_reason": "abort"}, "for the reason 'abort'"),
+    ],
+)
+def test_what_the_model_did_not_say_is_no_reply(
+    server: Server, choice: dict[str, Any], message: str
+) -> None:
+    server.choice = choice
+    player = ServedPolicy(SOKOBAN, server.model)
+    (played,) = player.play(starts(1), Sampling(1.0, 9))
+    assert played.outcome is Outcome.ERROR and message in str(played.error) and not played.turns
+    assert message in str(player.account)
+
+
+def test_an_empty_reply_is_the_models_own(server: Server) -> None:
+    server.choice = {"message": {"role": "assistant", "content": ""}}
+    (played,) = ServedPolicy(SOKOBAN, server.model).play(starts(1), Sampling(1.0, 9))
+    assert played.outcome is Outcome.OUT_OF_TURNS and played.turns[0].reply == ""
+
+
+def test_a_servers_own_sampling_is_switched_off_or_said(server: Server) -> None:
+    player = ServedPolicy(SOKOBAN, server.model, concurrency=1)
+    player.play(starts(1), Sampling(0.5, 33))
+    assert {**NEUTRAL, **NEUTRAL_EXTRA}.items() <= server.requests[0].items()
+    assert "does not take" not in str(player.account)
+    server.requests.clear()
+    server.takes = {"model", "messages", "temperature", "max_tokens"}
+    player = ServedPolicy(SOKOBAN, server.model, concurrency=1)
+    (played,) = player.play(starts(1), Sampling(0.5, 33))
+    assert played.outcome is Outcome.OUT_OF_TURNS and len(server.requests) == 6
+    assert "does not take top_p" in str(player.account)
+    assert "repetition_penalty, so what it has set of them holds" in str(player.account)
 
 
 def test_a_budget_is_not_passed_by_more_than_what_is_under_way(server: Server) -> None:
