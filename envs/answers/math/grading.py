@@ -10,28 +10,21 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Iterator
-from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
+from ragen_lite.envs.answers.math.numbers import bare, number
 from ragen_lite.envs.process import worker
 
 LONGEST = 1_000  # characters of an answer; a longer one is wrong
 SECONDS = 5.0  # that math-verify may take for one answer
-# Sign, digits with or without commas between thousands, then decimals or a divisor. Digits are
-# limited, so that exact arithmetic is quick.
-_NUMBER = re.compile(
-    r"([+-]?)\$?([0-9]{1,60}|[0-9]{1,3}(?:,[0-9]{3}){1,19})(?:\.([0-9]{1,60}))?(?:/([0-9]{1,60}))?\.?"
-)
-
 # "x =", "f(x) =" or "\alpha =": x = 3 names one number.
 _LETTER_IS = re.compile(r"(?:(?<![^\s,;$])|\A)(?:[A-Za-z](?:\([a-z]\))?|\\[a-z]+)\s*=(?!=)")
-_GROUPS = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\,|\\ )(?=\d{3}(?!\d))")  # LaTeX's thousands: 1{,}200
-# A unit at the end, such as \text{ cm}^2. Words that join or deny answers are no unit.
-_UNIT = re.compile(
-    r"(?:\s|\\[,;: ])*\\(?:text|mbox|mathrm|textrm)"
-    r"\{(?![^{}]*\b(?:or|and|not)\b)[^{}0-9\\]*\}(?:\^\{?[23]\}?)?\s*$"
-)
+_SUBSCRIPT = re.compile(r"_\s*([0-9A-Za-z])\s+(?=[0-9])")  # \log_2 8
+_ELLIPSIS = re.compile(r"\\(?:[lc]?dots|ldots)(?![A-Za-z])|\.\.\.|…")
+# A text of letters alone is a word, though math-verify takes it for a product; but ab is a times b.
+_FUNCTIONS = r"(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|log|ln|exp|sqrt|pi"
+_WORD = re.compile(rf"(?!(?:{_FUNCTIONS})\b|[a-dk-np-z]{{2}}\Z)[A-Za-z]{{2,}}(?:[ '-][A-Za-z]+)*")
 # Signs by which a text says more than one thing: an answer with one that its gold lacks hedges.
 _RELATIONS = re.compile(
     r"\\(?:lor|land|vee|wedge|mid|vert|to|iff|neg|lnot|not|implies|gets|mapsto|[A-Za-z]*arrow)(?![A-Za-z])"
@@ -40,33 +33,18 @@ _RELATIONS = re.compile(
 # Where the gold is one number, these do too: sets, bounds, lists, words between numbers, numbers
 # side by side.
 _LISTS = re.compile(
-    r"\\(?:cup|cap|pm|mp|in|ni|approx|neq?|leq?|geq?|lt|gt|sim|equiv|text|mbox)(?![A-Za-z])|[<>≤≥≠≈∪∩±,;:]"
-    r"|\b(?:or|and|not)\b|\d\s*[A-Za-z]{2,}.*\d|\d\s+\d",
+    r"\\(?:cup|cap|pm|mp|in|ni|approx|neq?|leq?|geq?|lt|gt|sim|equiv|text|mbox|mathrm|textrm)(?![A-Za-z])|[<>≤≥≠≈∪∩±,;:]"
+    r"|\b(?:or|and|not|per)\b|\d\s*[A-Za-z]{2,}.*\d|\d\s+\d",
     re.DOTALL,
 )
-
-
-def number(text: str) -> Fraction | None:
-    r"""A whole number, a decimal or a fraction of whole numbers, exactly; None for other text.
-
-    >>> number("1,200.50"), number("-3/4"), number("1/0"), number(r"\frac12")
-    (Fraction(2401, 2), Fraction(-3, 4), None, None)
-    """
-    found = _NUMBER.fullmatch(text.strip())
-    if not found:
-        return None
-    sign, whole, decimals, divisor = found.groups()
-    if divisor is not None and (decimals is not None or int(divisor) == 0):
-        return None
-    value = Fraction(int(whole.replace(",", "")), int(divisor or 1))
-    value += Fraction(int(decimals), 10 ** len(decimals)) if decimals else 0
-    return -value if sign == "-" else value
 
 
 def grade(answer: str, gold: str, seconds: float = SECONDS) -> bool | None:
     """Whether ``answer`` equals ``gold``; None where the gold cannot be read.
 
-    Without math-verify, what is not a plain number on both sides is compared as text.
+    Both are taken without their clothes, as ``numbers.bare`` says. Numbers are equal exactly; words
+    (of three letters and more, or of two that hardly are a product) in any case; a series with an
+    ellipsis as it is written. Without math-verify, all else is compared as text.
 
     Args:
         answer: as read from a reply. More than 1,000 characters are wrong.
@@ -79,19 +57,28 @@ def grade(answer: str, gold: str, seconds: float = SECONDS) -> bool | None:
         return None
     if not answer or len(answer) > LONGEST:
         return False
-    if answer == gold:
+    # From the cheapest test to the most expensive: text, numbers, words, signs of hedging, and only
+    # then math-verify.
+    mine = bare(answer)
+    wanted = bare(gold)
+    if answer == gold or (mine and mine == wanted):
         return True
-    # From the cheapest test to the most expensive: text, numbers, signs of hedging, and only then
-    # math-verify.
-    if (wanted := number(gold)) is not None:
-        answer = _UNIT.sub("", _GROUPS.sub(",", answer))
-        if (mine := number(answer)) is not None:
-            return mine == wanted
-        if _LISTS.search(answer) or len(_LETTER_IS.findall(answer)) > 1:
+    if (exact := number(wanted)) is not None:
+        if (value := number(mine)) is not None:
+            return value == exact
+        mine = _SUBSCRIPT.sub(r"_{\1}", mine)
+        if _LISTS.search(mine) or len(_LETTER_IS.findall(answer)) > 1:
             return False
+    if _WORD.fullmatch(wanted):
+        return mine.casefold() == wanted.casefold()
+    # A series is the very series that is written.
+    if _ELLIPSIS.search(wanted) or _ELLIPSIS.search(mine):
+        return "".join(mine.split()) == "".join(wanted.split())
+    answer = mine
+    gold = wanted
     if {*_RELATIONS.findall(_LETTER_IS.sub(" ", answer))} - {*_RELATIONS.findall(gold)}:
         return False
-    # Equal texts and plain numbers are decided above.
+    # Equal texts, numbers and words are decided above.
     if not available():
         return False
     try:
@@ -137,6 +124,24 @@ def verify(answer: str, gold: str) -> bool | None:
     if not wanted:
         return None
     try:
-        return bool(math_verify.verify(wanted, read(answer), timeout_seconds=None))
+        mine = read(answer)
+        # It compares to six places, in which all small numbers are alike.
+        return bool(math_verify.verify(wanted, mine, timeout_seconds=None)) and near(mine, wanted)
     except Exception:  # as above
         return False
+
+
+def near(mine: list[Any], wanted: list[Any]) -> bool:
+    """Whether two numbers of sympy are the same to five digits; true of what is none.
+
+    Numbers without a decimal point must be equal.
+    """
+    import sympy
+
+    a, b = mine[0], wanted[0]
+    if not all(isinstance(value, sympy.Expr) and value.is_number for value in (a, b)):
+        return True
+    if a.is_Rational and b.is_Rational:
+        return bool(a == b)
+    gap = sympy.N(sympy.Abs(a - b), 30)
+    return bool(gap <= sympy.N(sympy.Abs(b), 30) * sympy.Rational(1, 10**5))

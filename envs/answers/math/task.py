@@ -16,6 +16,7 @@ import numpy as np
 from ragen_lite.envs.answers.arithmetic import whole_number
 from ragen_lite.envs.answers.math import grading
 from ragen_lite.envs.answers.math.data import Row, load
+from ragen_lite.envs.answers.math.numbers import number
 from ragen_lite.envs.answers.rewards import TEMPLATE_OF, Attempt, scores, total, weights_of
 from ragen_lite.envs.answers.stories import write_problem
 from ragen_lite.envs.base import TextTask
@@ -69,7 +70,7 @@ def last_said(reply: str) -> str | None:
         for word in reply.split()
         if any(char in "0123456789" for char in word)
     ]
-    return next((n for n in reversed(numbers) if grading.number(n) is not None), None)
+    return next((n for n in reversed(numbers) if number(n) is not None), None)
 
 
 # By the names of the option ``template``: how the question is put, how the answer is read, and how
