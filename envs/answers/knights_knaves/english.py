@@ -94,12 +94,13 @@ _CLAIM = re.compile(r'"(?P<quoted>[^"]+?),?"| that (?P<reported>.+)$')
 def parse_puzzle(text: str) -> tuple[tuple[str, ...], tuple[Statement, ...]]:
     """The names of a puzzle and what each says, read back from the English.
 
-    Reads Logic-RL's own wording too: what is said stands in quotation marks or behind ``that``, and
-    whoever is named outside of it says it.
+    Reads Logic-RL's own wording too: what is said stands in quotation marks (a full stop within or
+    behind them) or behind ``that``, and whoever is named outside of it says it.
 
     Raises:
         BadPuzzle: the text is no puzzle of this kind, or not everybody says exactly one thing.
     """
+    text = _plain(text).replace('."', '".')
     only = _ONLY.search(text)
     meet = _MEET.search(text)
     end = text.rfind("So who is")
@@ -150,7 +151,7 @@ class _Reader:
         whole = "if" part "then" part | part "if and only if" part
               | part {"and" part} | part {"or" part}
         part  = "(" whole ")" | "it is not the case that" part | claim
-        claim = NAME "is" ["not"] ("a" | "an") ROLE
+        claim = NAME "is" ["not"] ARTICLE ROLE
     """
 
     DEEPEST = 20  # brackets within brackets
@@ -213,14 +214,10 @@ class _Reader:
         if not self.took("is"):
             raise self.missing("is")
         negated = self.took("not")
-        if (
-            not (self.took("a") or self.took("an"))
-            or not self.words
-            or self.words[0].lower() not in self.roles
-        ):
-            raise self.missing(" or ".join(self.roles))
-        leaf = ("lying" if self.words.pop(0).lower() == self.roles[1] else "telling-truth", person)
-        return ("not", leaf) if negated else leaf
+        for kind, role in zip(("telling-truth", "lying"), self.roles, strict=True):
+            if self.took(*article(role).split()):
+                return ("not", (kind, person)) if negated else (kind, person)
+        raise self.missing(" or ".join(map(article, self.roles)))
 
 
 def read_answer(answer: str, names: Sequence[str], roles: tuple[str, str]) -> list[str] | None:
@@ -235,17 +232,21 @@ def read_answer(answer: str, names: Sequence[str], roles: tuple[str, str]) -> li
         roles: the two words, in any order.
     """
     # As many roles as people: an answer that says two things of one person is not read.
+    answer = _plain(answer)
     lower = answer.lower()
     if sum(lower.count(role) for role in roles) != len(names):
         return None
     found = []
+    some = "|".join(map(article, roles))
     for name in names:
-        said = re.search(
-            rf"\b{re.escape(name)}\s+is\s+an?\s+({'|'.join(roles)})\b",
-            answer,
-            re.IGNORECASE | re.ASCII,
-        )
+        line = rf"\b{re.escape(name)} is ({some})\b"
+        said = re.search(line, answer, re.IGNORECASE | re.ASCII)
         if said is None:
             return None
-        found.append(said[1].lower())
+        found.append(said[1].split()[1].lower())
     return found
+
+
+def _plain(text: str) -> str:
+    """A text with single blanks only, whatever spaces and line breaks it has."""
+    return " ".join(text.split())

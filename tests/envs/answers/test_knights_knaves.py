@@ -112,6 +112,26 @@ def test_logic_rls_own_wording_is_read() -> None:
             parse_puzzle(broken)
 
 
+def test_a_full_stop_within_the_quotation_marks_ends_a_claim() -> None:
+    text = (
+        "A very special island is inhabited only by knights and knaves. Knights always tell the truth, and knaves always "
+        'lie. You meet 2 inhabitants: Zoey, and Oliver. Zoey said, "Oliver is a knave." Oliver remarked, '
+        '"Zoey is not\u00a0a knave." So who is a knight and who is a knave?'
+    )
+    assert parse_puzzle(text) == (
+        ("Zoey", "Oliver"),
+        (("lying", 1), ("not", ("lying", 0))),
+    )
+
+
+def test_an_answer_has_the_roles_own_article_and_any_spaces() -> None:
+    names, roles = ("Mia", "Zoey"), ("knight", "angel")
+    good = "Mia\u00a0is a\nknight, Zoey is an angel"
+    assert read_answer(good, names, roles) == ["knight", "angel"]
+    assert read_answer("Mia is an knight, Zoey is an angel", names, roles) is None
+    assert read_answer("Mia is a knight, Zoey is a angel", names, roles) is None
+
+
 def test_totals_are_logic_rls() -> None:
     env = Dialogue(KnightsKnaves(min_people=3, max_people=3))
     task = env.unwrapped
