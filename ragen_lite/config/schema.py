@@ -152,5 +152,5 @@ class Config:
     seed: int = 0
     """Owns every draw of a run: instances, replies, the order of mini-batches."""
     demos: str = "teacher"
-    """What sft learns from: teacher (the task's own demonstrations), solver, or a JSONL file of
-    trajectories."""
+    """What sft learns from: teacher (the task's own demonstrations), solver, or a file: a run's
+    trajectories, or conversations as messages, conversations, or instruction and output."""

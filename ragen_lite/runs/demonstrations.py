@@ -15,9 +15,10 @@ from ragen_lite.agents.trajectory import Outcome, Start
 from ragen_lite.config.schema import ConfigError
 from ragen_lite.envs.base import TextTask
 from ragen_lite.envs.dialogue import has_solver
+from ragen_lite.envs.files import FORMS
 from ragen_lite.envs.splits import task_seed
 from ragen_lite.learning.samples import Sample, demonstration
-from ragen_lite.runs.folder import read_trajectories
+from ragen_lite.runs.conversations import read_conversations
 
 Source = Callable[[int, int], Sample]  # (step, place in the step) -> a demonstration
 TRIES = 100  # episodes played for one demonstration at most
@@ -65,18 +66,15 @@ def from_policy(name: str, spec: EnvSpec, chat: Chat, seed: int) -> Source:
 
 
 def from_file(path: Path, spec: EnvSpec, chat: Chat, seed: int) -> Source:
-    """Trajectories of a JSONL file, drawn again and again by the seed.
+    """Conversations of a file, drawn again and again by the seed.
 
     Their texts are encoded by this model's chat.
     """
-    records = [record for record in read_trajectories(path) if record["turns"]]
-    if not records:
-        raise ConfigError(f"demos={path}: no trajectory in it has a turn")
     usual = spec.make().system
     samples = []
-    for record in records:
-        turns = [(turn["observation"], turn["reply"]) for turn in record["turns"]]
-        samples.append(encode(chat, record.get("system", usual), turns))
+    for conversation in read_conversations(path):
+        system = usual if conversation.system is None else conversation.system
+        samples.append(encode(chat, system, conversation.turns))
 
     def draw(step: int, place: int) -> Sample:
         return samples[np.random.default_rng([seed, step, place]).integers(len(samples))]
@@ -98,7 +96,6 @@ def make_source(demos: str, spec: EnvSpec, chat: Chat, seed: int) -> Source:
         return from_policy(demos, spec, chat, seed)
     if not Path(demos).is_file():
         raise ConfigError(
-            f"demos={demos}: give teacher, solver, or a JSONL file of trajectories (.jsonl or "
-            ".jsonl.gz)"
+            f"demos={demos}: give teacher, solver, or a file of demonstrations ({FORMS})"
         )
     return from_file(Path(demos), spec, chat, seed)

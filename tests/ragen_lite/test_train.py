@@ -307,9 +307,12 @@ def test_sft_learns_from_a_teacher_and_from_trajectories_old_and_new(
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (None, "give teacher, solver, or a JSONL file"),
-        ('{"turns": [{"observation": "a", "reply": "b"}]}\n{"turn": 1}\n', "line 2: no trajectory"),
-        ('{"turns": []}\n', "no trajectory in it has a turn"),
+        (None, "give teacher, solver, or a file of demonstrations"),
+        (
+            '{"turns": [{"observation": "a", "reply": "b"}]}\n{"turn": 1}\n',
+            "line 2: a demonstration needs turns",
+        ),
+        ('{"turns": []}\n', "no conversation in it has a reply"),
     ],
 )
 def test_demonstrations_that_are_none_are_refused(

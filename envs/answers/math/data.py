@@ -5,7 +5,7 @@ Malformed rows are counted and named.
 
 from __future__ import annotations
 
-import json
+import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,12 +13,14 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from ragen_lite.envs.answers.math.numbers import number
+from ragen_lite.envs.files import BadRow, datasets_package, file_records, form_of
 from ragen_lite.envs.formats import last_boxed
 from ragen_lite.envs.splits import SPLITS, split_of
 
 # The usual names of the two columns; the first one that a record has counts.
-QUESTIONS = ("question", "problem", "prompt", "input")
-ANSWERS = ("answer", "final_answer", "target", "solution", "gold", "expected_answer")
+QUESTIONS = ("question", "problem", "prompt", "input", "query")
+ANSWERS = ("answer", "final_answer", "target", "solution", "gold", "expected_answer", "response")
 # name: (hub id, configuration, split to train on, split to test on). An empty split to train on
 # is for evaluation only.
 HUB = {
@@ -43,15 +45,18 @@ class Row:
     solution: str = ""
 
 
-class BadRow(ValueError):
-    """A row that is no problem with an answer; it says why."""
+# MetaMathQA ends its solutions so. Not the first letter, which may be a capital.
+_SAID = re.compile(r"he (?:final )?answer is:?\s*(.+?)\.?\s*\Z")
+# A text without a mark that is longer than this, or a solution, is a proof and no answer.
+LONGEST = 300
 
 
 def read_row(record: Any, question: str | None = None, answer: str | None = None) -> Row:
     """A record as a Row.
 
-    The answer is behind GSM8K's ``####``, or in the last box of a solution, or as it stands. A list
-    holds several golds.
+    The answer is behind GSM8K's ``####``, or in the last box of a solution, or behind its last "The
+    answer is", or as it stands. A list holds several golds. The solution, for demonstrations, is
+    the text that the answer was taken from, or the column ``solution`` beside it.
 
     Args:
         record: a row of a data set, or a value of JSON.
@@ -59,23 +64,15 @@ def read_row(record: Any, question: str | None = None, answer: str | None = None
         answer: the column of the answer, where its name is not usual.
 
     Raises:
-        BadRow: a column is missing or empty, the question is no text, or an answer is neither text
-            nor a number.
+        BadRow: a column is missing or empty, the question is no text, an answer is neither text
+            nor a number, or a solution has no answer in it.
     """
     if not isinstance(record, dict):
         raise BadRow(f"a JSON object is needed, not {type(record).__name__}")
 
-    def column(given: str | None, usual: tuple[str, ...]) -> Any:
-        name = given or next((name for name in usual if record.get(name) is not None), None)
-        if name is None or record.get(name) is None:
-            raise BadRow(
-                f"no column {given or ', '.join(usual)} among"
-                f" {', '.join(map(str, record)) or 'none'}"
-            )
-        return record[name]
-
-    asked = column(question, QUESTIONS)
-    given = column(answer, ANSWERS)
+    asked = record[_column(record, question, QUESTIONS)]
+    name = _column(record, answer, ANSWERS)
+    given = record[name]
     if not isinstance(asked, str) or not asked.strip() or not _encodable(asked):
         raise BadRow("the question is not text")
     values = given if isinstance(given, (list, tuple)) else [given]
@@ -89,17 +86,44 @@ def read_row(record: Any, question: str | None = None, answer: str | None = None
         # NaN is the one value that differs from itself.
         if value != value or text in ("inf", "-inf") or not _encodable(text):
             raise BadRow(f"the answer is {text!a}")
-        if "####" in text:
-            solution, _, text = text.rpartition("####")
-            # GSM8K writes 1,200 and $5.
-            text = text.strip().replace(",", "").replace("$", "")
-        elif (boxed := last_boxed(text)) is not None:
-            solution = text
-            text = boxed
+        text, worked = _answer_of(text, name)
+        solution = worked or solution
         golds.append(text)
     if not golds or not all(golds):
         raise BadRow("the answer is empty")
+    beside = record.get("solution")
+    if not solution and isinstance(beside, str) and name != "solution" and _encodable(beside):
+        solution = beside
     return Row(asked.strip(), tuple(golds), solution.strip())
+
+
+def _column(record: dict[Any, Any], given: str | None, usual: tuple[str, ...]) -> str:
+    """The name of a column that is there. Raises BadRow."""
+    name = given or next((name for name in usual if record.get(name) is not None), None)
+    if name is None or record.get(name) is None:
+        among = ", ".join(map(str, record)) or "none"
+        raise BadRow(f"no column {given or ', '.join(usual)} among {among}")
+    return name
+
+
+def _answer_of(text: str, column: str) -> tuple[str, str]:
+    """The answer in a text, and the solution that it ends; "" where the text is the answer alone.
+
+    Raises BadRow for a solution that ends in no answer.
+    """
+    if "####" in text:
+        solution, _, answer = text.rpartition("####")
+        answer = answer.strip()
+        # GSM8K writes 1,200 and $5; the commas of a point or an interval are its own.
+        plain = answer.replace(",", "").replace("$", "")
+        return (plain if number(answer.replace("$", "")) is not None else answer), solution
+    if (boxed := last_boxed(text)) is not None:
+        return boxed, text
+    if said := _SAID.search(text[-LONGEST:]):
+        return said[1], text
+    if column == "solution" or len(text) > LONGEST:
+        raise BadRow(f"{column} has no answer in it: no ####, no box, no 'The answer is'")
+    return text, ""
 
 
 def _encodable(text: str) -> bool:
@@ -148,37 +172,6 @@ def read_rows(
     return tuple(rows)
 
 
-def file_records(path: Path) -> Iterable[tuple[str, Any]]:
-    """The records of a .jsonl or .parquet file, each with its place, from 1.
-
-    A line that is no JSON comes as a BadRow, so that one bad line does not end the reading.
-    """
-    if path.suffix == ".jsonl":
-        with path.open("rb") as lines:
-            for i, line in enumerate(lines, 1):
-                if line.strip():
-                    # "utf-8-sig" drops the mark that some editors put before a file's text.
-                    # Brackets that are nested too deep raise RecursionError.
-                    try:
-                        yield f"line {i}", json.loads(line.decode("utf-8-sig"))
-                    except (ValueError, RecursionError) as error:
-                        yield f"line {i}", BadRow(f"no JSON ({error})")
-        return
-    records = _datasets().load_dataset("parquet", data_files=str(path), split="train")
-    yield from ((f"row {i}", record) for i, record in enumerate(records, 1))
-
-
-def _datasets() -> Any:
-    """The package ``datasets``, which only data from outside need."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise ImportError(
-            "data sets are read by datasets: pip install 'ragen-lite[math]'"
-        ) from error
-    return datasets
-
-
 # Cached, so that the many environments of a run read their data once.
 @lru_cache(maxsize=8)
 def load(
@@ -189,7 +182,7 @@ def load(
     A source's own test split is the test split; else content decides, as everywhere.
 
     Args:
-        data: a name of HUB, a hub id, or a .jsonl or .parquet file.
+        data: a name of HUB, a hub id, or a file that ``file_records`` reads.
         config: the configuration of a hub data set.
         bad_rows: as for ``read_rows``.
         question: as for ``read_row``.
@@ -200,13 +193,13 @@ def load(
         ImportError: ``datasets`` is not installed.
     """
     read = partial(read_rows, bad_rows=bad_rows, question=question, answer=answer)
-    if data.endswith((".jsonl", ".parquet")):
-        path = Path(data).expanduser()
+    path = Path(data).expanduser()
+    if path.is_file() or form_of(path):
         if not path.is_file():
             raise ValueError(f"data={data}: there is no such file")
         return _divided(read(file_records(path)))
     name, known_config, training, testing = HUB.get(data, (data, None, "train", "test"))
-    parts = _datasets().load_dataset(name, config or known_config)
+    parts = datasets_package().load_dataset(name, config or known_config)
 
     def part(split: str) -> tuple[Row, ...]:
         return read((f"{split} row {i}", record) for i, record in enumerate(parts[split], 1))

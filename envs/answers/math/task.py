@@ -124,8 +124,8 @@ class Math(TextTask[str]):
 
     Args:
         data: ``word_problems`` (our generator), ``gsm8k``, ``math``, ``aime`` (for evaluation
-            only), a hub id, or a ``.jsonl`` or ``.parquet`` file with a question and an answer a
-            row.
+            only), a hub id, or a file (.jsonl, .json, .csv, each also as .gz, or .parquet) with a
+            question and an answer a row.
         config: the configuration of a hub data set.
         template: ``r1`` (think and answer tags), ``open_r1`` (the same on lines of their own),
             ``gsm8k`` (grpo_demo's reasoning and answer tags), ``qwen_boxed``, ``abel`` or ``none``.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import time
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import pytest
@@ -448,3 +450,91 @@ def test_math_is_made_by_name() -> None:
     env = gym.make("ragen_lite/Math-v0", template="abel")
     text, _ = env.reset(seed=0)
     assert text.startswith("Question:\n") and text.endswith("Let's think step by step.")
+
+
+@pytest.mark.parametrize(
+    ("record", "gold", "solution"),
+    [
+        ({"question": "q", "answer": "so\n#### (3, 4)"}, "(3, 4)", "so"),
+        ({"question": "q", "answer": "so\n#### [0,1)"}, "[0,1)", "so"),
+        ({"question": "q", "answer": "so\n#### $1,234.50"}, "1234.50", "so"),
+        (
+            {"query": "q", "response": "13 * 20 = 260. The answer is: 260"},
+            "260",
+            "13 * 20 = 260. The answer is: 260",
+        ),
+        ({"question": "q", "answer": "7", "solution": "3 + 4 = 7"}, "7", "3 + 4 = 7"),
+    ],
+)
+def test_a_gold_is_taken_whole_with_its_solution(
+    record: dict[str, str], gold: str, solution: str
+) -> None:
+    assert read_row(record) == math_data.Row("q", (gold,), solution)
+
+
+def test_a_proof_is_no_gold() -> None:
+    for proof in ({"problem": "q", "solution": "By 4."}, {"problem": "q", "answer": "So. " * 99}):
+        with pytest.raises(BadRow, match="has no answer in it"):
+            read_row(proof)
+
+
+ROWS = [{"question": "1+1?", "answer": "2"}, {"question": 'é, "2"?', "answer": "3"}]
+LINES = "\n".join(map(json.dumps, ROWS))
+TABLE = 'question,answer\n1+1?,2\n"é, ""2""?",3\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.jsonl", LINES), ("a.JSONL", "\ufeff" + LINES + "\n\n"), ("a.json", json.dumps(ROWS)),
+        ("a.b.json", json.dumps({"version": 1, "data": ROWS})), ("a.csv", TABLE),
+        ("a.csv", "\ufeff" + TABLE), ("a.jsonl.gz", LINES), ("a.json.gz", json.dumps(ROWS)),
+    ],
+)  # fmt: skip
+def test_files_of_every_form(name: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    content = text.encode()
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    parts = math_data.load(str(path), None, "refuse", None, None)
+    found = {(row.question, row.golds) for rows in parts.values() for row in rows}
+    assert found == {("1+1?", ("2",)), ('é, "2"?', ("3",))}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"1", r"give a file of the form .jsonl, .json, .csv \(each also with .gz\)"),
+        ("a.json", b"{}", "no .json file .a list of objects is needed"),
+        ("a.json", b"[" * 100_000, "no .json file"),
+        ("a.csv", b"question,answer\n\xff,2", "no .csv file"),
+        ("a.jsonl.gz", gzip.compress(LINES.encode())[:-9], "no .jsonl file"),
+        ("a.jsonl.gz", LINES.encode(), "no .jsonl file .*[Nn]ot a gzipped"),
+        ("a.jsonl", b"\xff\n[]", "2 of 2 rows are malformed: line 1: no JSON"),
+    ],
+)
+def test_files_that_are_not_what_they_say(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        math_data.load(str(tmp_path / name), None, "skip", None, None)
+
+
+json_values: Any = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.one_of(json_values, st.fixed_dictionaries({"question": json_values, "answer": json_values}))
+)
+def test_a_record_of_any_shape_is_a_row_or_bad(record: Any) -> None:
+    try:
+        row = read_row(record)
+    except BadRow:
+        return
+    assert row.question and all(row.golds)
+    row.question.encode()
