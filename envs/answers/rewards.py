@@ -140,12 +140,12 @@ def kimi_lengths(
     ]
 
 
-def length(attempt: Attempt) -> float:
+def length(attempt: Attempt) -> float | None:
     """Kimi's length reward against fixed bounds: 0 and 16,384 characters."""
+    if attempt.correct is None:
+        return None
     # A function sees one reply, and so no group to take the bounds from.
-    (share,) = kimi_lengths(
-        [min(len(attempt.reply), LONGEST)], [attempt.correct is True], 0, LONGEST
-    )
+    (share,) = kimi_lengths([min(len(attempt.reply), LONGEST)], [attempt.correct], 0, LONGEST)
     return share
 
 

@@ -82,6 +82,9 @@ def test_format_rewards(name: str, reply: str, value: float) -> None:
 
 
 def test_a_gold_that_cannot_be_read_has_no_accuracy_even_without_an_answer() -> None:
+    for name in ("accuracy", "length", "cosine", "simplerl"):
+        answer = r"\\boxed{4}" if name == "simplerl" else "4"
+        assert REWARDS[name](attempt(answer, gold="", answer="4")) is None
     assert REWARDS["accuracy"](attempt("4", gold="", answer=None)) is None
     assert REWARDS["accuracy"](attempt("4", gold="0", answer=None)) == 0.0
     assert REWARDS["accuracy"](attempt("4", gold="0", answer="")) == 0.0
