@@ -52,9 +52,10 @@ class TextArena(Suite):
         except AssertionError as error:
             raise ValueError(f"task={task}: not a game for one player ({error})") from error
         except LookupError as error:
+            # nltk draws a frame of stars around what it says.
+            lines = [line.strip() for line in str(error).splitlines() if line.strip(" *")]
             raise ValueError(
-                f"task={task} needs a word list of nltk:"
-                f" {str(error).strip().splitlines()[1].strip()}"
+                f"task={task} needs a word list of nltk: {lines[0] if lines else error!r}"
             ) from error
 
     @property
