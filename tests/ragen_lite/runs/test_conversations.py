@@ -85,7 +85,7 @@ ROW = json.dumps({"messages": spoken("role", "content", "user", "assistant")})
     ("name", "content"),
     [
         ("a.jsonl", f"\ufeff{ROW}\n\n".encode()),
-        ("a.JSONL.gz", gzip.compress(ROW.encode())),
+        ("a.JSONL.gz", gzip.compress(ROW.encode(), mtime=0)),
         ("a.json", f"[{ROW}]".encode()),
     ],
 )
@@ -98,7 +98,7 @@ def test_a_file_with_a_mark_blank_lines_or_gzip(name: str, content: bytes, tmp_p
     ("name", "content", "message"),
     [
         ("a.jsonl", b'{"turns": "caf\xe9"}', "line 1: no JSON"),
-        ("a.jsonl.gz", gzip.compress(ROW.encode())[:-9], "no .jsonl file"),
+        ("a.jsonl.gz", gzip.compress(ROW.encode(), mtime=0)[:-9], "no .jsonl file"),
         ("a.jsonl.gz", ROW.encode(), "no .jsonl file"),
         ("a.txt", ROW.encode(), "give a file of the form .jsonl"),
         ("a.jsonl", b"", "no conversation in it has a reply"),
