@@ -67,10 +67,12 @@ def conversation_of(record: Any) -> Conversation:
         raise BadRow(f"{NEEDED}; it is {type(record).__name__}")
     system = _text(record, "system") if record.get("system") is not None else None
     if record.get("turns") is not None:
-        parts = _parts(record, "turns")
-        return Conversation(
-            system, tuple((_text(part, "observation"), _text(part, "reply")) for part in parts)
-        )
+        turns = []
+        for part in _parts(record, "turns"):
+            message = _text(part, "observation")
+            reply = _text(part, "reply")
+            turns.append((message, reply))
+        return Conversation(system, tuple(turns))
     for name, role, content in (
         ("messages", "role", "content"),
         ("conversations", "from", "value"),
@@ -79,14 +81,18 @@ def conversation_of(record: Any) -> Conversation:
             said = [(_text(part, role), _text(part, content)) for part in _parts(record, name)]
             if record.get("reasoning") is not None and record.get("answer") is not None:
                 # dolphin-r1 has the reply beside the messages.
-                thought, answer = _text(record, "reasoning"), _text(record, "answer")
+                thought = _text(record, "reasoning")
+                answer = _text(record, "answer")
                 said.append(("assistant", f"<think>{thought}</think>{answer}"))
             return _alternating(system, said)
     if record.get("instruction") is not None and record.get("output") is not None:
         # dolphin's instruction is a system prompt where there is an input beside it.
-        asked, more = _text(record, "instruction"), record.get("input")
-        turns = ((_text(record, "input") if more else asked, _text(record, "output")),)
-        return Conversation(asked if more else system, turns)
+        asked = _text(record, "instruction")
+        reply = _text(record, "output")
+        if record.get("input"):
+            system = asked
+            asked = _text(record, "input")
+        return Conversation(system, ((asked, reply),))
     raise BadRow(f"{NEEDED}; it has {', '.join(map(str, record)) or 'nothing'}"[:400])
 
 

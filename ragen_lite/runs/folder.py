@@ -24,6 +24,7 @@ from ragen_lite.agents.records import upgrade_record
 from ragen_lite.config.keys import flatten
 from ragen_lite.config.old_keys import upgrade_values
 from ragen_lite.config.schema import ConfigError, RunConfig
+from ragen_lite.envs.files import file_records
 from ragen_lite.learning.checkpoint_files import last_good
 
 try:
@@ -270,30 +271,13 @@ class Run:
 
 
 def read_trajectories(path: Path) -> list[dict[str, Any]]:
-    """The records of a trajectories file, gzipped or plain JSONL, in today's form.
+    """The records of a run's file of trajectories, in today's form.
 
     Raises ConfigError, naming a line that is none.
     """
     records = []
-    try:
-        with _opened(path) as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    record = json.loads(line)
-                    list(record["turns"])
-                except (ValueError, KeyError, TypeError) as error:
-                    raise ConfigError(
-                        f"{path}, line {number}: no trajectory ({error!r})"
-                    ) from error
-                records.append(upgrade_record(record))
-    except OSError as error:
-        raise ConfigError(f"demos={path}: cannot be read ({error.strerror})") from error
-    if not records:
-        raise ConfigError(f"demos={path}: it holds no trajectory")
+    for place, record in file_records(path):
+        if not isinstance(record, dict) or not isinstance(record.get("turns"), list):
+            raise ConfigError(f"{path}, {place}: no trajectory")
+        records.append(upgrade_record(record))
     return records
-
-
-def _opened(path: Path) -> Any:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8")
-    return path.open(encoding="utf-8")
