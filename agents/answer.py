@@ -34,6 +34,7 @@ class Answer:
         deadlock: whether the task is lost; None where it does not say.
         task: the label of the task in a mixture.
         system: the system prompt of the episode.
+        instance: the task's instance as text, after a reset; "" where the task does not say.
         info: all else that the task says, as values of JSON.
     """
 
@@ -49,6 +50,7 @@ class Answer:
     regret: float | None = None
     deadlock: bool | None = None
     task: str | None = None
+    instance: str = ""
     info: dict[str, Any] = field(default_factory=dict)
 
     @property

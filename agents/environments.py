@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
@@ -17,6 +17,7 @@ import gymnasium as gym
 import ragen_lite  # noqa: F401  (registers the tasks, in a child process too)
 from ragen_lite.agents.answer import Answer, EnvFailure, read
 from ragen_lite.agents.scripted import POLICIES, ScriptedPolicy
+from ragen_lite.envs.base import TextTask
 from ragen_lite.envs.dialogue import Dialogue, attribute
 from ragen_lite.envs.mix import Mix
 from ragen_lite.envs.process import START, Process, ProcessEnded
@@ -73,6 +74,9 @@ class Handle:
         # The scripted policy draws apart from the environment, so that neither disturbs the other.
         self._rng = policy_stream(seed, options["member"])
         self._call(lambda: ("", self._env.reset(seed=seed, options=options)))
+        task = self._env.unwrapped
+        if isinstance(task, TextTask) and isinstance(self._result, Answer):
+            self._result = replace(self._result, instance=task.instance)
 
     def step(self, reply: str) -> None:
         """Begin to carry out a reply."""

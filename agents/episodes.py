@@ -24,14 +24,16 @@ def play_episode(
     """
     turns: list[Exchange] = []
     system = ""
+    instance = ""
 
     def finish(outcome: Outcome, error: str | None = None) -> Episode:
-        return end_episode(env_id, start, system, turns, outcome, error)
+        return end_episode(env_id, start, system, turns, outcome, error, instance)
 
     try:
         env.reset(start.seed, start.options)
         answer = env.take()
         system = answer.system
+        instance = answer.instance
         while True:
             observation = answer.observation
             env.act(policy)

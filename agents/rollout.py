@@ -45,6 +45,7 @@ class _Playing:
     env: Handle
     observation: str = ""
     system: str = ""
+    instance: str = ""
     token_ids: list[int] = field(default_factory=list)
     loss_mask: list[bool] = field(default_factory=list)
     behaviour_logprobs: list[float] = field(default_factory=list)
@@ -86,6 +87,7 @@ class _Playing:
             outcome=outcome,
             error=error,
             system=self.system,
+            instance=self.instance,
         )
 
 
@@ -178,6 +180,7 @@ class Rollout:
             return playing.finish(self.spec.id, Outcome.ERROR, str(failure))
         playing.system = answer.system
         if playing.completion is None:
+            playing.instance = answer.instance
             new = self.chat.start(answer.system, answer.observation)
         else:
             stop = len(playing.token_ids)

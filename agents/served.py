@@ -159,14 +159,16 @@ class ServedPolicy:
         env = self.spec.open()
         turns: list[Exchange] = []
         system = ""
+        instance = ""
 
         def finish(outcome: Outcome, error: str | None = None) -> Episode:
-            return end_episode(self.spec.id, start, system, turns, outcome, error)
+            return end_episode(self.spec.id, start, system, turns, outcome, error, instance)
 
         try:
             env.reset(start.seed, start.options)
             answer = env.take()
             system = answer.system
+            instance = answer.instance
             messages = [{"role": "system", "content": system}]
             while True:
                 observation = answer.observation

@@ -130,8 +130,8 @@ class Turn(Exchange):
 class Episode:
     """One conversation as text: a scripted policy's, or one with a server that tells no tokens.
 
-    ``env_id``, ``seed``, ``group`` and ``member`` say which; ``error`` is why it failed, where
-    ``outcome`` is ``error``.
+    ``env_id``, ``seed``, ``group`` and ``member`` say which; ``instance`` is the task's own text of
+    what the seed gave, or "". ``error`` is why it failed, where ``outcome`` is ``error``.
     """
 
     env_id: str
@@ -142,6 +142,7 @@ class Episode:
     outcome: Outcome
     error: str | None = None
     system: str = ""
+    instance: str = ""
 
     @property
     def returns(self) -> float:
@@ -172,6 +173,7 @@ def end_episode(
     turns: Sequence[Exchange],
     outcome: Outcome,
     error: str | None = None,
+    instance: str = "",
 ) -> Episode:
     """The record of a conversation in text that began at ``start``."""
     return Episode(
@@ -183,6 +185,7 @@ def end_episode(
         outcome=outcome,
         error=error,
         system=system,
+        instance=instance,
     )
 
 

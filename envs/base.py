@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 import gymnasium as gym
 import numpy as np
 
-from ragen_lite.envs.splits import split_of
+from ragen_lite.envs.splits import belongs
 
 ActT = TypeVar("ActT")
 InstanceT = TypeVar("InstanceT")
@@ -61,6 +61,13 @@ class TextTask(gym.Env[str, ActT], Generic[ActT]):
     def instructions(self) -> str:
         """The rules, for the system prompt."""
         raise NotImplementedError
+
+    def instance_count(self, split: str) -> int | None:
+        """How many instances a split has; None where they are drawn and not listed.
+
+        Where it is a number, consecutive seeds of a held-out split give each instance once.
+        """
+        return None
 
     @property
     def has_solver(self) -> bool:
@@ -120,7 +127,7 @@ class TextTask(gym.Env[str, ActT], Generic[ActT]):
         """Draw instances until one belongs to ``split``; ``self.instance`` is then its content.
 
         Args:
-            split: train, val or test.
+            split: train, val or test; ``all`` takes any instance.
             make: draws an instance from the task's own randomness.
             content: writes an instance as text. It leaves out what makes no difference, such as
                 the order of the numbers, so that equal instances share a split.
@@ -132,7 +139,7 @@ class TextTask(gym.Env[str, ActT], Generic[ActT]):
         for _ in range(DRAWS):
             instance = make()
             self.instance = content(instance)
-            if split_of(self.instance) == split:
+            if belongs(self.instance, split):
                 return instance
         raise RuntimeError(
             f"no instance of the {split} split in {DRAWS:,} draws: allow more variety in the "

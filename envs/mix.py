@@ -60,18 +60,17 @@ class Mix(TextTask[str]):
             raise ValueError(
                 f"tasks={tasks}: give names and weights, such as {{sokoban: 2, countdown: 1}}"
             )
-        entries: dict[str, dict[str, Any]] = {
-            label: dict(entry) if isinstance(entry, dict) else {"weight": entry}
-            for label, entry in (DEFAULT if tasks is None else tasks).items()
-        }
+        entries: dict[str, dict[str, Any]] = {}
+        given = DEFAULT if tasks is None else tasks
+        for label, entry in given.items():
+            entries[label] = dict(entry) if isinstance(entry, dict) else {"weight": entry}
         self.render_mode = render_mode
         self.curriculum = curriculum
         self.labels = tuple(entries)
         # "From 0 and below infinity" is false for NaN too.
         told = [entry.get("weight", 1) for entry in entries.values()]
-        if not all(isinstance(w, (int, float)) and 0 <= w < math.inf for w in told) or not sum(
-            told
-        ):
+        fine = [isinstance(weight, (int, float)) and 0 <= weight < math.inf for weight in told]
+        if not all(fine) or not sum(told):
             raise ValueError(
                 f"tasks={tasks}: weights are finite numbers from 0, and one must be above 0"
             )
@@ -85,9 +84,9 @@ class Mix(TextTask[str]):
                 raise ValueError(
                     f"unknown habit {wrong[0]!r} of {label}: choose from {', '.join(HABITS)}"
                 )
-            if not all(
-                isinstance(share, (int, float)) and 0 <= share <= 1 for share in habits.values()
-            ):
+            shares = habits.values()
+            fine = [isinstance(share, (int, float)) and 0 <= share <= 1 for share in shares]
+            if not all(fine):
                 raise ValueError(f"habits of {label}: {habits}: each is a share from 0 to 1")
             self.habits[label] = {habit: float(habits.get(habit, 0.0)) for habit in HABITS}
             kwargs = {name: value for name, value in entry.items() if name not in OPTIONS}
@@ -128,14 +127,14 @@ class Mix(TextTask[str]):
         """
         # Drawn in either case, so that the instance's seed does not depend on the curriculum.
         drawn = self.np_random.random()
-        place = (
-            drawn if progress is None or not self.curriculum else min(max(progress, 0.0), 1 - 1e-9)
-        )
+        place = drawn
+        if self.curriculum and progress is not None:
+            place = min(max(progress, 0.0), 1 - 1e-9)
         # "right": a task of weight 0 is never picked, not even at its edge. The sum of the shares
         # may be rounded to less than 1, so the last task takes what lies beyond it.
-        return self.labels[
-            min(int(np.searchsorted(np.cumsum(self.shares), place, "right")), len(self.labels) - 1)
-        ]
+        edges = np.cumsum(self.shares)
+        number = int(np.searchsorted(edges, place, "right"))
+        return self.labels[min(number, len(self.labels) - 1)]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -190,14 +189,13 @@ class Mix(TextTask[str]):
         habits = self.habits[self.label]
         if not hasattr(task, "demonstrate"):
             return "", self.solve() or self.guess(rng)
-        thought, actions = (
-            task.wander(rng) if rng.random() < habits["aimless"] else task.demonstrate(rng)
-        )
+        aimless = rng.random() < habits["aimless"]
+        thought, actions = task.wander(rng) if aimless else task.demonstrate(rng)
         if rng.random() < habits["timid"]:
             actions = actions[:1]
         # Each action slips on its own, to the first action of a random turn.
-        slipped = [
-            self.active.guess(rng)[0] if rng.random() < habits["slip"] else action
-            for action in actions
-        ]
+        slipped = []
+        for action in actions:
+            slips = rng.random() < habits["slip"]
+            slipped.append(self.active.guess(rng)[0] if slips else action)
         return "", [self.active.write(thought, slipped)]

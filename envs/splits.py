@@ -7,12 +7,16 @@ that is tested on can ever be trained on.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
+RowT = TypeVar("RowT")
+
 SPLITS = ("train", "val", "test")
+# No split, but every instance: for evaluation on a benchmark that nobody trains on.
+ALL = "all"
 
 # numpy gives the seed [s, 0] the very stream of the seed s, which the instance was drawn from. So
 # each stream beside it ends in a number of its own that is not 0.
@@ -33,14 +37,35 @@ def split_of(content: str) -> str:
     return {8: "val", 9: "test"}.get(bucket, "train")
 
 
+def belongs(content: str, split: str) -> bool:
+    """Whether an instance is one of a split, or of ``all``."""
+    return split in (ALL, split_of(content))
+
+
 def requested_split(options: dict[str, Any] | None) -> str:
     """The split that ``reset(options=...)`` asks for; ``train`` where it asks for none.
 
-    Raises ValueError for a name that is no split.
+    Raises ValueError for a name that is neither a split nor ``all``.
     """
     split = (options or {}).get("split", "train")
-    one_of("split", split, SPLITS)
+    one_of("split", split, (*SPLITS, ALL))
     return str(split)
+
+
+def shuffled(rows: Iterable[RowT], content: Callable[[RowT], str]) -> tuple[RowT, ...]:
+    """The rows in the order of their hashes, so that any stretch of them is a fair sample."""
+    return tuple(sorted(rows, key=lambda row: hashlib.blake2b(content(row).encode()).digest()))
+
+
+def pick(rows: Sequence[RowT], split: str, seed: int | None, rng: np.random.Generator) -> RowT:
+    """The row of a finite set that a seed gives.
+
+    To train on it is drawn. Of any other split, consecutive seeds take every row once before one
+    comes a second time, so that an evaluation goes through the set.
+    """
+    if split == "train" or seed is None:
+        return rows[int(rng.integers(len(rows)))]
+    return rows[seed % len(rows)]
 
 
 def one_of(name: str, value: object, allowed: Iterable[str]) -> None:

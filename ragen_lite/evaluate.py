@@ -16,9 +16,17 @@ from ragen_lite.agents.served import SERVER
 from ragen_lite.agents.trajectory import Episode, Sampling
 from ragen_lite.config.command_line import command
 from ragen_lite.config.schema import Config, ConfigError
+from ragen_lite.envs.splits import ALL
 from ragen_lite.learning import generation
 from ragen_lite.models.loading import load_policy
-from ragen_lite.runs.evaluation import Evaluator, baselines, check_splits, make_spec, play_scripted
+from ragen_lite.runs.evaluation import (
+    Evaluator,
+    baselines,
+    check_splits,
+    how_many,
+    make_spec,
+    play_scripted,
+)
 from ragen_lite.runs.servers import served_policy
 from ragen_lite.runs.summaries import by_task, summarise
 from ragen_lite.runs.tables import compare_pairs, table, task_table
@@ -35,6 +43,13 @@ def evaluate(config: Config) -> None:
     console = Console()
     spec = make_spec(config.env)
     check_splits(spec, config.eval.split)
+    wanted = config.eval.instances
+    config.eval.instances = how_many(spec, config.eval.split, wanted)
+    if config.eval.instances < wanted:
+        console.print(
+            f"eval.instances={wanted}: there are {config.eval.instances} in the "
+            f"{part_of(config)}, so each is taken once"
+        )
     models = models_of(config)
     played: Played = {}
     for path in models:
@@ -46,6 +61,11 @@ def evaluate(config: Config) -> None:
     for name in baselines(spec):
         played[name] = play_scripted(spec, name, config.eval.split, config.eval.instances)
     show(console, config, spec, names, played)
+
+
+def part_of(config: Config) -> str:
+    """What is measured on, in words."""
+    return "whole set" if config.eval.split == ALL else f"{config.eval.split} split"
 
 
 def models_of(config: Config) -> list[str]:
@@ -82,10 +102,12 @@ def measure_server(config: Config, spec: EnvSpec, path: str, note: Note) -> Play
     policy.budget = whole and whole // 2
     sampling = Sampling(config.sample.temperature, config.sample.max_tokens)
     split = config.eval.split
-    with watch_progress(config.eval.instances) as on_progress:
+    with watch_progress(config) as on_progress:
         evaluator = Evaluator(policy, sampling, on_progress)
         try:
-            sampled = evaluator.play(split, config.eval.instances, sampling.temperature)
+            sampled = evaluator.play(
+                split, config.eval.instances, sampling.temperature, config.eval.samples
+            )
             policy.budget = whole
             greedy = evaluator.play(split, config.eval.instances, 0.0)
         finally:
@@ -104,9 +126,9 @@ def measure_model(config: Config, spec: EnvSpec, path: str, note: Note) -> Playe
     sampling = Sampling(config.sample.temperature, config.sample.max_tokens)
     engine, _ = generation.start_engine(choice.config, policy, sampling.temperature, note=note)
     rollout = Rollout(engine, policy.chat, spec, config.seed)
-    with watch_progress(config.eval.instances) as on_progress:
+    with watch_progress(config) as on_progress:
         evaluator = Evaluator(rollout, sampling, on_progress)
-        played = evaluator.both(config.eval.split, config.eval.instances)
+        played = evaluator.both(config.eval.split, config.eval.instances, config.eval.samples)
     rollout.close()
     engine.close()
     return played
@@ -116,7 +138,6 @@ def measure_model(config: Config, spec: EnvSpec, path: str, note: Note) -> Playe
 class _TwoPasses:
     """How far the sampled and the greedy pass have come."""
 
-    instances: int
     before: int = 0  # episodes of the passes before this one
     finished: int = 0  # of this one
 
@@ -124,17 +145,18 @@ class _TwoPasses:
         """Episodes of both passes, where ``finished`` are of the present one."""
         # The count starts again from 0: the second pass has begun.
         if finished < self.finished:
-            self.before += self.instances
+            self.before += self.finished
         self.finished = finished
         return self.before + finished
 
 
 @contextlib.contextmanager
-def watch_progress(instances: int) -> Iterator[Callable[[int, int], None]]:
+def watch_progress(config: Config) -> Iterator[Callable[[int, int], None]]:
     """A progress bar over an evaluation's two passes, sampled and greedy, on a terminal."""
-    passes = _TwoPasses(instances)
+    passes = _TwoPasses()
     with Progress(transient=True) as progress:
-        task = progress.add_task("playing", total=2 * instances)
+        episodes = config.eval.instances * (config.eval.samples + 1)
+        task = progress.add_task("playing", total=episodes)
 
         def on_progress(finished: int, tokens: int) -> None:
             progress.update(task, completed=passes.add(finished))
@@ -159,12 +181,16 @@ def show(console: Console, config: Config, spec: EnvSpec, names: list[str], play
 
     Raises ConfigError where no instance was answered to its end.
     """
-    failures = error_summary([e for episodes in played.values() for e in episodes])
-    answered = {name: [e for e in es if was_answered(e)] for name, es in played.items()}
+    everything: list[Episode] = []
+    answered: Played = {}
+    for name, episodes in played.items():
+        everything += episodes
+        answered[name] = [episode for episode in episodes if was_answered(episode)]
+    failures = error_summary(everything)
     if not any(answered[name] for name in names or answered):
         path = config.model.path
         raise ConfigError(f"{path}: no instance was answered to its end: {failures}")
-    title = f"{spec.id}, {config.eval.instances} instances of the {config.eval.split} split"
+    title = f"{spec.id}, {config.eval.instances} instances of the {part_of(config)}"
     summaries = {name: summarise(episodes) for name, episodes in answered.items() if episodes}
     console.print(table(summaries, f"{title}; 95%: Wilson for success, bootstrap for return"))
     if by_task(next(iter(answered.values()))):
@@ -183,10 +209,24 @@ def pairs_of(names: list[str]) -> list[tuple[str, str]]:
     return [(name, "random") for name in names]
 
 
+def pair(first: list[Episode], other: list[Episode]) -> list[tuple[Episode, Episode]]:
+    """Episodes of the same starts; where one side played an instance once, that time for all."""
+    longer = max(first, other, key=len)
+    columns = []
+    for episodes in (first, other):
+        known = {(episode.group, episode.member): episode for episode in episodes}
+        column = [
+            known.get((start.group, start.member)) or known[start.group, 0] for start in longer
+        ]
+        columns.append(column)
+    return list(zip(*columns, strict=True))
+
+
 def compare(console: Console, first: str, other: str, played: Played) -> None:
     """A sentence on two policies, over the instances that both played to their end."""
-    pairs = zip(played[first], played[other], strict=True)
-    both = [(x, y) for x, y in pairs if was_answered(x) and was_answered(y)]
+    both = [
+        (x, y) for x, y in pair(played[first], played[other]) if was_answered(x) and was_answered(y)
+    ]
     if both:
         sentence = compare_pairs(first, [x for x, _ in both], other, [y for _, y in both])
         console.print(sentence, markup=False)

@@ -10,6 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+# SplitMix64's constants: the step of its counter, and its two rounds of shift and factor.
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+MIX = (
+    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
+    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
+)
+
 
 def draw_key(run_seed: int, task_seed: int, member: int, turn: int) -> int:
     """The key of one reply's draws: a hash, so that no two replies of a run share their numbers."""
@@ -25,12 +32,15 @@ def uniform(keys: NDArray[np.uint64], positions: NDArray[np.uint64]) -> NDArray[
     """
     # The products wrap around at 2^64, as they are meant to.
     with np.errstate(over="ignore"):
-        z = keys + (positions + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        counters = positions + np.uint64(1)
+        z = keys + counters * GOLDEN
+        for shift, factor in MIX:
+            z = z ^ (z >> shift)
+            z = z * factor
         z = z ^ (z >> np.uint64(31))
     # The upper 53 bits fill a float64's mantissa.
-    numbers: NDArray[np.float64] = (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    upper = z >> np.uint64(11)
+    numbers: NDArray[np.float64] = upper.astype(np.float64) * 2.0**-53
     return numbers
 
 
@@ -46,14 +56,16 @@ def draw_tokens(
     """
     if logits.dtype in (torch.bfloat16, torch.float16):
         logits = logits.float()
-    scale = torch.tensor([t or 1.0 for t in temperatures], dtype=logits.dtype, device=logits.device)
+    divisors = [t or 1.0 for t in temperatures]
+    scale = torch.tensor(divisors, dtype=logits.dtype, device=logits.device)
     logprobs = torch.log_softmax(logits / scale[:, None], dim=-1)
     # In float64: over a large vocabulary, float32's sums would lose the rare tokens.
     cumulative = logprobs.double().exp().cumsum(-1)
     total = cumulative[:, -1:]
     # Rounding may lift a draw up to the total, behind the last token: it stays just below.
     below = torch.nextafter(total, torch.zeros_like(total))
-    threshold = torch.minimum(torch.from_numpy(numbers).to(total.device)[:, None] * total, below)
+    draws = torch.from_numpy(numbers).to(total.device)
+    threshold = torch.minimum(draws[:, None] * total, below)
     ids = torch.searchsorted(cumulative, threshold, right=True)[:, 0]
     if not all(temperatures):
         greedy = torch.tensor([t == 0 for t in temperatures], device=ids.device)

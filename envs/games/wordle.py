@@ -11,7 +11,7 @@ import numpy as np
 
 from ragen_lite.envs.base import TextTask
 from ragen_lite.envs.spaces import text_space
-from ragen_lite.envs.splits import requested_split
+from ragen_lite.envs.splits import belongs, pick, requested_split, shuffled
 
 # The words that can be drawn. A guess may be any five letters.
 _LIST = """
@@ -52,6 +52,12 @@ WORDS = tuple(_LIST.split())
 STEP = -0.1
 SOLVED = 10.0
 RIGHT = "GGGGG"
+
+
+@lru_cache(maxsize=4)
+def words_of(split: str) -> tuple[str, ...]:
+    """The words of a split, in an order that only their letters decide."""
+    return shuffled((word for word in WORDS if belongs(word, split)), str)
 
 
 # Room for every pair of listed words: 483 * 483 are 233,289.
@@ -123,14 +129,24 @@ class Wordle(TextTask[str]):
             "in the word."
         )
 
+    def instance_count(self, split: str) -> int:
+        """The words of a split."""
+        return len(words_of(split))
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """Draw a word of ``options["split"]`` (``train`` where it is left out)."""
+        """Draw a word of ``options["split"]`` (``train`` where it is left out).
+
+        Consecutive seeds go through a held-out split, each word once.
+        """
         super().reset(seed=seed)
-        self.word = self.draw(
-            requested_split(options), lambda: WORDS[self.np_random.integers(len(WORDS))], str
-        )
+        split = requested_split(options)
+        if split == "train":
+            self.draw(split, lambda: WORDS[self.np_random.integers(len(WORDS))], str)
+        else:
+            self.instance = pick(words_of(split), split, seed, self.np_random)
+        self.word = self.instance
         # A line for each guess so far, which is all that the player sees.
         self.lines: list[str] = []
         self.candidates = WORDS

@@ -17,12 +17,12 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "engine.name": ("auto", *ENGINES),
     "model.dtype": ("auto", "float32", "bfloat16", "float64"),
     "train.schedule": ("constant", "linear", "cosine"),
-    "eval.split": ("train", "val", "test"),
+    "eval.split": ("train", "val", "test", "all"),
 }
 _POSITIVE = """
     engine.slots sample.max_tokens sample.temperature
     train.steps train.groups train.group_size train.epochs train.mini_batches train.lr
-    train.grad_clip train.microbatch_tokens eval.instances run.save_every
+    train.grad_clip train.microbatch_tokens eval.instances eval.samples run.save_every
 """.split()
 _NOT_NEGATIVE = "train.warmup train.weight_decay eval.every seed".split()
 

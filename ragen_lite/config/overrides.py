@@ -28,7 +28,7 @@ _LEARNS = (*_RUNS, "train", "eval.every", "eval.instances", "run", "recipe")
 USES = {
     "train": (*_LEARNS, "algo", *TABLES),
     "sft": (*_LEARNS, "demos"),
-    "evaluate": (*_RUNS, "eval.instances", "eval.split", "eval.compare"),
+    "evaluate": (*_RUNS, "eval.instances", "eval.samples", "eval.split", "eval.compare"),
     "play": (*_RUNS, "eval.split"),
 }
 UNUSED = {("sft", "train.epochs")}

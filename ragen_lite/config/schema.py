@@ -105,9 +105,13 @@ class EvalConfig:
     """Iterations between evaluations on the val split; 0: only before and after, on the test split.
     """
     instances: int = 256
-    """Held-out instances."""
+    """Held-out instances; of a data set or another finite set at most each once."""
+    samples: int = 1
+    """Episodes of each instance in the sampled pass of ``evaluate``; its intervals take those of
+    one instance as alike."""
     split: str = "test"
-    """Split that ``evaluate`` measures on: train, val or test."""
+    """Split that ``evaluate`` measures on: train, val, test, or all (every row of a benchmark's
+    file, which nothing was trained on)."""
     compare: str | None = None
     """A second model for ``evaluate``, compared pair by pair on the same instances."""
 

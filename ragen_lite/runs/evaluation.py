@@ -24,9 +24,21 @@ FIRST_SEED = 1_000_000  # of the held-out instances
 WATCHED = 128  # instances at most that a run is watched on; the test split is measured on all
 
 
-def held_out_starts(split: str, instances: int) -> list[Start]:
-    """The held-out instances of a split."""
-    return [Start(seed=FIRST_SEED + i, split=split, group=i) for i in range(instances)]
+def how_many(spec: EnvSpec, split: str, wanted: int) -> int:
+    """The instances of a split that are played: those wanted, or all of a smaller finite set."""
+    task = spec.make().unwrapped
+    size = task.instance_count(split) if isinstance(task, TextTask) else None
+    return wanted if size is None else min(wanted, size)
+
+
+def held_out_starts(spec: EnvSpec, split: str, instances: int, samples: int = 1) -> list[Start]:
+    """The held-out instances of a split, ``samples`` times each, as members of a group."""
+    starts = []
+    for i in range(how_many(spec, split, instances)):
+        seed = FIRST_SEED + i
+        for member in range(samples):
+            starts.append(Start(seed=seed, split=split, group=i, member=member))
+    return starts
 
 
 def make_spec(config: EnvConfig) -> EnvSpec:
@@ -66,7 +78,7 @@ def baselines(spec: EnvSpec) -> tuple[str, ...]:
 def play_scripted(spec: EnvSpec, name: str, split: str, instances: int) -> list[Episode]:
     """A scripted policy on the held-out instances."""
     env = spec.open()
-    starts = held_out_starts(split, instances)
+    starts = held_out_starts(spec, split, instances)
     played = [play_episode(env, spec.id, POLICIES[name], start) for start in starts]
     env.close()
     return played
@@ -85,7 +97,9 @@ def val_baselines(spec: EnvSpec, instances: int) -> dict[str, float]:
 
 
 class Player(Protocol):
-    """What plays starts to their end: a rollout, or a server's policy."""
+    """What plays starts of a task to their end: a rollout, or a server's policy."""
+
+    spec: EnvSpec
 
     def play(
         self, starts: Sequence[Start], sampling: Sampling, on_progress: Progress = no_progress
@@ -109,14 +123,17 @@ class Evaluator:
         self.sampling = sampling
         self.on_progress = on_progress
 
-    def play(self, split: str, instances: int, temperature: float) -> list[Episode]:
-        """Episodes of the held-out instances at a temperature."""
+    def play(
+        self, split: str, instances: int, temperature: float, samples: int = 1
+    ) -> list[Episode]:
+        """Episodes of the held-out instances at a temperature, ``samples`` of each."""
         sampling = Sampling(temperature, self.sampling.max_tokens)
-        return list(self.player.play(held_out_starts(split, instances), sampling, self.on_progress))
+        starts = held_out_starts(self.player.spec, split, instances, samples)
+        return list(self.player.play(starts, sampling, self.on_progress))
 
-    def both(self, split: str, instances: int) -> dict[str, list[Episode]]:
-        """Sampled at the configuration's temperature, and greedy."""
-        sampled = self.play(split, instances, self.sampling.temperature)
+    def both(self, split: str, instances: int, samples: int = 1) -> dict[str, list[Episode]]:
+        """Sampled at the configuration's temperature, ``samples`` of each, and greedy."""
+        sampled = self.play(split, instances, self.sampling.temperature, samples)
         return {"sampled": sampled, "greedy": self.play(split, instances, 0.0)}
 
 

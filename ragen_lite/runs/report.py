@@ -51,9 +51,17 @@ def result_lines(run: Run) -> list[str]:
         interval = f"95% {row['success_low']:.1%} to {row['success_high']:.1%}"
         lines.append(
             f"{name:>16}: success {row['success']:.1%} ({interval}), "
-            f"return {row['returns']:+.2f}, {row['n']} test instances"
+            f"return {row['returns']:+.2f}, {_counts(row)}"
         )
     return lines + gain_lines(run) + task_lines(run)
+
+
+def _counts(row: dict[str, Any]) -> str:
+    """What a rate is of; runs of earlier versions did not tell instances from episodes."""
+    instances = row.get("instances", row["n"])
+    if instances == row["n"]:
+        return f"{row['n']} test instances"
+    return f"{row['n']} episodes of {instances} test instances"
 
 
 def gain_lines(run: Run) -> list[str]:
@@ -66,9 +74,11 @@ def gain_lines(run: Run) -> list[str]:
         new = after["success"][kind]
         if len(old) != len(new):
             continue  # eval.instances was changed in between: not the same instances
-        low, high = bootstrap([float(n) - float(o) for n, o in zip(new, old, strict=True)])
-        gain = sum(new) / len(new) - sum(old) / len(old)
-        p = mcnemar(new, old)[2]
+        keys = after.get("instances", {}).get(kind)  # runs of earlier versions have none
+        gains = [float(n) - float(o) for n, o in zip(new, old, strict=True)]
+        low, high = bootstrap(gains, keys)
+        gain = sum(gains) / len(gains)
+        p = mcnemar(new, old, keys)[2]
         lines.append(
             f"{kind} gain: {gain:+.1%} (95% {low:+.1%} to {high:+.1%}), McNemar p = {p:.2g}"
         )
@@ -121,7 +131,8 @@ def _table(rows: dict[str, dict[str, Any]]) -> list[str]:
     if not rows:
         return []
     columns = ("test split", "success", "95% interval", "return", "turns", "format errors")
-    lines = [f"<table><tr>{''.join(f'<th>{column}' for column in columns)}</tr>"]
+    heads = [f"<th>{column}" for column in columns]
+    lines = [f"<table><tr>{''.join(heads)}</tr>"]
     for name, row in rows.items():
         cells = (
             name,
@@ -131,7 +142,8 @@ def _table(rows: dict[str, dict[str, Any]]) -> list[str]:
             f"{row['turns']:.2f}",
             f"{row['format_errors']:.1%}",
         )
-        lines.append(f"<tr>{''.join(f'<td>{cell}' for cell in cells)}</tr>")
+        shown = [f"<td>{cell}" for cell in cells]
+        lines.append(f"<tr>{''.join(shown)}</tr>")
     return [*lines, "</table>"]
 
 

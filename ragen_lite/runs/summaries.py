@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from ragen_lite.agents.trajectory import Episode, Exchange, Outcome
-from ragen_lite.runs.statistics import bootstrap, wilson
+from ragen_lite.runs.statistics import bootstrap, proportion
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a policy did on n instances, each rate and mean with its 95% interval.
+    """What a policy did in n episodes, each rate and mean with its 95% interval.
 
     Attributes:
-        success: share of the instances, with its Wilson interval.
+        instances: how many different ones. The intervals take the episodes of one as alike.
+        success: share of the episodes, with its Wilson interval.
         returns: mean undiscounted return, with its bootstrap interval.
         regret: mean over the episodes that did not lose the game of what their actions gave away
             against the best, in the task's own unit; None where the task does not say.
@@ -31,6 +32,7 @@ class Summary:
     """
 
     n: int
+    instances: int
     success: float
     success_low: float
     success_high: float
@@ -47,6 +49,11 @@ class Summary:
 
 
 # ---- means ----
+
+
+def keys_of(episodes: Sequence[Episode]) -> list[str]:
+    """What tells the episodes' instances apart: the task's name of it, else the seed."""
+    return [episode.instance or f"seed {episode.seed}" for episode in episodes]
 
 
 def all_turns(episodes: Sequence[Episode]) -> list[Exchange]:
@@ -113,11 +120,13 @@ def mean_regret(episodes: Sequence[Episode]) -> tuple[float | None, float | None
 
 def summarise(episodes: Sequence[Episode]) -> Summary:
     """All of it."""
-    low, high = wilson(sum(episode.success for episode in episodes), len(episodes))
-    returns_low, returns_high = bootstrap([episode.returns for episode in episodes])
+    keys = keys_of(episodes)
+    low, high = proportion([episode.success for episode in episodes], keys)
+    returns_low, returns_high = bootstrap([episode.returns for episode in episodes], keys)
     regret, deadlocked = mean_regret(episodes)
     return Summary(
         n=len(episodes),
+        instances=len(set(keys)),
         success=success(episodes),
         success_low=low,
         success_high=high,
@@ -155,20 +164,20 @@ def success_by_task(group: str, episodes: Sequence[Episode]) -> dict[str, float]
 def as_measurement(played: Mapping[str, Sequence[Episode]]) -> dict[str, Any]:
     """Policies' episodes as JSON.
 
-    ``rows`` are their summaries, ``success`` each instance's, ``tasks`` the summaries by task of a
-    mixture.
+    ``rows`` are their summaries, ``success`` each episode's, ``instances`` what each episode
+    played, ``tasks`` the summaries by task of a mixture.
     """
-    parts = {name: by_task(episodes) for name, episodes in played.items()}
-    labels = sorted({label for part in parts.values() for label in part})
-    tasks = {
-        label: {name: as_json(part[label]) for name, part in parts.items() if label in part}
-        for label in labels
-    }
-    found: dict[str, Any] = {
-        "rows": {name: as_json(episodes) for name, episodes in played.items()},
-        "success": {name: [e.success for e in episodes] for name, episodes in played.items()},
-    }
-    return found | ({"tasks": tasks} if tasks else {})
+    found: dict[str, Any] = {"rows": {}, "success": {}, "instances": {}}
+    tasks: dict[str, dict[str, Any]] = {}
+    for name, episodes in played.items():
+        found["rows"][name] = as_json(episodes)
+        found["success"][name] = [episode.success for episode in episodes]
+        found["instances"][name] = keys_of(episodes)
+        for label, part in by_task(episodes).items():
+            tasks.setdefault(label, {})[name] = as_json(part)
+    if tasks:
+        found["tasks"] = dict(sorted(tasks.items()))
+    return found
 
 
 def as_json(episodes: Sequence[Episode]) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from ragen_lite.agents.trajectory import Episode
-from ragen_lite.runs.statistics import bootstrap, mcnemar, wilson
-from ragen_lite.runs.summaries import Summary, by_task
+from ragen_lite.runs.statistics import bootstrap, mcnemar, proportion
+from ragen_lite.runs.summaries import Summary, by_task, keys_of
 
 LINES: dict[str, Callable[[Summary], str]] = {
-    "instances": lambda s: f"{s.n}",
+    "instances": lambda s: f"{s.instances}",
+    "episodes": lambda s: f"{s.n}",
     "success": lambda s: f"{s.success:.1%}",
     "  95%": lambda s: f"{s.success_low:.1%}-{s.success_high:.1%}",
     "return": lambda s: f"{s.returns:.2f}",
@@ -39,7 +40,11 @@ def _empty(title: str, first: str, names: Sequence[str]) -> Any:
 def table(rows: dict[str, Summary], title: str) -> Any:
     """A rich table of summaries, a column a policy."""
     view = _empty(title, "", list(rows))
+    repeated = any(summary.n != summary.instances for summary in rows.values())
     for label, show in LINES.items():
+        # Where every instance was played once, it is the same line again.
+        if label == "episodes" and not repeated:
+            continue
         view.add_row(label, *(show(summary) for summary in rows.values()))
     return view
 
@@ -57,20 +62,26 @@ def _rate(episodes: Sequence[Episode]) -> str:
     wins = [episode.success for episode in episodes]
     if not wins:
         return "-"
-    low, high = wilson(sum(wins), len(wins))
+    low, high = proportion(wins, keys_of(episodes))
     return f"{np.mean(wins):.1%} ({low:.1%}-{high:.1%}) of {len(wins)}"
 
 
 def compare_pairs(
     name: str, first: Sequence[Episode], other: str, second: Sequence[Episode]
 ) -> str:
-    """A sentence that compares two policies instance by instance: difference, interval, test."""
+    """A sentence that compares two policies instance by instance: difference, interval, test.
+
+    Both have as many episodes, in the order of the same starts.
+    """
     a = [episode.success for episode in first]
     b = [episode.success for episode in second]
-    low, high = bootstrap([float(x) - float(y) for x, y in zip(a, b, strict=True)])
-    only_a, only_b, p = mcnemar(a, b)
+    keys = keys_of(first)
+    gains = [float(x) - float(y) for x, y in zip(a, b, strict=True)]
+    gain = np.mean(gains)
+    low, high = bootstrap(gains, keys)
+    only_a, only_b, p = mcnemar(a, b, keys)
     return (
-        f"{name} against {other}, the same {len(a)} instances: {np.mean(a) - np.mean(b):+.1%} "
-        f"(95% {low:+.1%} to {high:+.1%}); {only_a} solved only by the first, {only_b} only by "
-        f"the second, McNemar p = {p:.2g}"
+        f"{name} against {other}, the same {len(set(keys))} instances: {gain:+.1%} "
+        f"(95% {low:+.1%} to {high:+.1%}); {only_a} solved more often by the first, {only_b} "
+        f"by the second, McNemar p = {p:.2g}"
     )

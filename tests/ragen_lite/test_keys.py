@@ -72,6 +72,7 @@ CHANGES: dict[str, tuple[tuple[str, ...], str]] = {
     "train.microbatch_tokens": (TRAIN, "64"),
     "eval.every": (TRAIN, "1"),
     "eval.instances": (TRAIN, "3"),
+    "eval.samples": (EVALUATE, "2"),
     "eval.split": (EVALUATE, "val"),
     "eval.compare": (EVALUATE, "scratch:32x1x4"),
     "run.dir": (TRAIN, "elsewhere"),

@@ -24,7 +24,7 @@ from ragen_lite.envs.answers.knights_knaves.puzzles import (
 )
 from ragen_lite.envs.base import TextTask
 from ragen_lite.envs.spaces import text_space
-from ragen_lite.envs.splits import one_of, requested_split, split_of
+from ragen_lite.envs.splits import belongs, one_of, requested_split
 
 # What a readable answer earns: (not every person named, wrong, right); and what an unreadable reply
 # costs.
@@ -138,7 +138,7 @@ class KnightsKnaves(TextTask[str]):
             for new in changed:
                 self.instance = canonical(new.statements)
                 # A puzzle with another statement may belong to another split.
-                if split_of(self.instance) == split:
+                if belongs(self.instance, split):
                     self.puzzle = new
                     return self.render(), {
                         "success": False,

@@ -13,10 +13,10 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from ragen_lite.envs.answers.math.numbers import number
+from ragen_lite.envs.answers.math.numbers import bare, number
 from ragen_lite.envs.files import BadRow, datasets_package, file_records, form_of
 from ragen_lite.envs.formats import last_boxed
-from ragen_lite.envs.splits import SPLITS, split_of
+from ragen_lite.envs.splits import ALL, SPLITS, shuffled, split_of
 
 # The usual names of the two columns; the first one that a record has counts.
 QUESTIONS = ("question", "problem", "prompt", "input", "query")
@@ -49,6 +49,7 @@ class Row:
 _SAID = re.compile(r"he (?:final )?answer is:?\s*(.+?)\.?\s*\Z")
 # A text without a mark that is longer than this, or a solution, is a proof and no answer.
 LONGEST = 300
+_CLOTHES = " ${}*\\."  # an answer of these alone, such as an empty box, says nothing
 
 
 def read_row(record: Any, question: str | None = None, answer: str | None = None) -> Row:
@@ -65,7 +66,7 @@ def read_row(record: Any, question: str | None = None, answer: str | None = None
 
     Raises:
         BadRow: a column is missing or empty, the question is no text, an answer is neither text
-            nor a number, or a solution has no answer in it.
+            nor a number or cannot be read, or a solution has no answer in it.
     """
     if not isinstance(record, dict):
         raise BadRow(f"a JSON object is needed, not {type(record).__name__}")
@@ -87,6 +88,8 @@ def read_row(record: Any, question: str | None = None, answer: str | None = None
         if value != value or text in ("inf", "-inf") or not _encodable(text):
             raise BadRow(f"the answer is {text!a}")
         text, worked = _answer_of(text, name)
+        if text and not bare(text).strip(_CLOTHES):
+            raise BadRow(f"the answer {text!r} has nothing in it that could be compared")
         solution = worked or solution
         golds.append(text)
     if not golds or not all(golds):
@@ -179,7 +182,8 @@ def load(
 ) -> dict[str, tuple[Row, ...]]:
     """The rows of a source by split.
 
-    A source's own test split is the test split; else content decides, as everywhere.
+    A source's own test split is the test split; else content decides, as everywhere. ``all`` are
+    all of its rows.
 
     Args:
         data: a name of HUB, a hub id, or a file that ``file_records`` reads.
@@ -197,7 +201,7 @@ def load(
     if path.is_file() or form_of(path):
         if not path.is_file():
             raise ValueError(f"data={data}: there is no such file")
-        return _divided(read(file_records(path)))
+        return _held_out(_divided(read(file_records(path))))
     name, known_config, training, testing = HUB.get(data, (data, None, "train", "test"))
     parts = datasets_package().load_dataset(name, config or known_config)
 
@@ -206,20 +210,27 @@ def load(
 
     # Three cases: a test split only, which is for evaluation; no test split; both.
     if training not in parts and testing in parts:
-        return {"train": (), "val": (), "test": part(testing)}
+        return _held_out({"train": (), "val": (), "test": part(testing)})
     if testing not in parts:
-        return _divided(part(training if training in parts else next(iter(parts))))
+        return _held_out(_divided(part(training if training in parts else next(iter(parts)))))
     # The tenth that content would test on is trained on, since the source has its own test split.
     # A question of that split is taken out of the others, wherever it stands a second time.
     divided = _divided(part(training))
     tested = part(str(testing))
     questions = {row.question for row in tested}
     rest = [row for row in (*divided["train"], *divided["test"]) if row.question not in questions]
-    return {
-        "train": tuple(rest),
-        "val": tuple(row for row in divided["val"] if row.question not in questions),
-        "test": tested,
-    }
+    val = tuple(row for row in divided["val"] if row.question not in questions)
+    return _held_out({"train": tuple(rest), "val": val, "test": tested})
+
+
+def _held_out(parts: dict[str, tuple[Row, ...]]) -> dict[str, tuple[Row, ...]]:
+    """The parts, those to measure on in an order of their own, and ``all``."""
+    found = {"train": parts["train"]}
+    for split in ("val", "test"):
+        found[split] = shuffled(parts[split], lambda row: row.question)
+    whole = (*parts["train"], *parts["val"], *parts["test"])
+    found[ALL] = shuffled(whole, lambda row: row.question)
+    return found
 
 
 def _divided(rows: tuple[Row, ...]) -> dict[str, tuple[Row, ...]]:

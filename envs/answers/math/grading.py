@@ -31,11 +31,12 @@ _RELATIONS = re.compile(
     r"|\\\\|[=&|→⇒⇔¬∨∧]"
 )
 # Where the gold is one number, these do too: sets, bounds, lists, words between numbers, numbers
-# side by side.
+# side by side, ordinals.
 _LISTS = re.compile(
     r"\\(?:cup|cap|pm|mp|in|ni|approx|neq?|leq?|geq?|lt|gt|sim|equiv|text|mbox|mathrm|textrm)(?![A-Za-z])|[<>≤≥≠≈∪∩±,;:]"
-    r"|\b(?:or|and|not|per)\b|\d\s*[A-Za-z]{2,}.*\d|\d\s+\d",
-    re.DOTALL,
+    r"|\b(?:or|and|not|per)\b|\d\s*[A-Za-z]{2,}.*\d|\d\s+\d"
+    r"|\d\s*(?:st|nd|rd|th)\b",
+    re.DOTALL | re.IGNORECASE,
 )
 
 

@@ -39,10 +39,10 @@ _NO_UNIT = (
     r"|hundredths?|thousandths?|th|st|nd|rd|hundreds?|thousands?|millions?|billions?|trillions?|dozens?"
     r"|pairs?|scores?|percent|infinity|undefined|none"
 )
-_WORD = rf"(?!(?:{_NO_UNIT})\b)[A-Za-z]{{2,20}}"
+_WORD = rf"(?!(?i:{_NO_UNIT})\b)[A-Za-z]{{2,20}}"
 _WORDS = rf"{_WORD}(?:[ /-]{_WORD}){{0,3}}"
 # Within \text, letters alone are units too, but 6\mathrm{k} may be 6,000.
-_SHORT = rf"(?!(?:{_NO_UNIT}|k)\b)[A-Za-z]{{1,20}}"
+_SHORT = rf"(?!(?i:{_NO_UNIT}|k)\b)[A-Za-z]{{1,20}}"
 _SHORTS = rf"{_SHORT}(?:[ /-]{_SHORT}){{0,3}}"
 _POWER_OF_UNIT = r"(?:\^\{?[23]\}?|[²³])?"
 # Behind a digit, a brace or a closing sign: 12 cm, 12\text{ cm}^2, 9 (apples), 90°, 90^\circ.

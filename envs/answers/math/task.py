@@ -22,7 +22,7 @@ from ragen_lite.envs.answers.stories import write_problem
 from ragen_lite.envs.base import TextTask
 from ragen_lite.envs.formats import PROTOCOLS, last_boxed
 from ragen_lite.envs.spaces import AnyText
-from ragen_lite.envs.splits import one_of, requested_split
+from ragen_lite.envs.splits import one_of, pick, requested_split
 
 # ---- templates ----
 
@@ -196,7 +196,11 @@ class Math(TextTask[str]):
             f"{rules} The answer is one whole number, in digits." if self._source is None else rules
         )
 
-    def _draw_row(self, split: str) -> Row:
+    def instance_count(self, split: str) -> int | None:
+        """The questions of a split; None where they are generated."""
+        return None if self._source is None else len(load(*self._source)[split])
+
+    def _draw_row(self, split: str, seed: int | None) -> Row:
         """A question of a split, and ``self.instance`` with it.
 
         Raises:
@@ -210,17 +214,23 @@ class Math(TextTask[str]):
             return Row(problem.question, (str(problem.answer),), ", ".join(problem.steps))
         rows = load(*self._source)[split]
         if not rows:
-            raise ValueError(f"data={self._source[0]} has no row in the {split} split")
-        row = rows[self.np_random.integers(len(rows))]
+            raise ValueError(
+                f"data={self._source[0]} has no row in the {split} split (evaluate eval.split=all"
+                " measures on every row)"
+            )
+        row = pick(rows, split, seed, self.np_random)
         self.instance = row.question
         return row
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """Draw a question of ``options["split"]`` (``train`` where it is left out)."""
+        """Draw a question of ``options["split"]`` (``train`` where it is left out).
+
+        Consecutive seeds go through a held-out split, each question once.
+        """
         super().reset(seed=seed)
-        self.row = self._draw_row(requested_split(options))
+        self.row = self._draw_row(requested_split(options), seed)
         return self.render(), {"success": False, "answer": None}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:

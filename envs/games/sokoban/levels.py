@@ -17,7 +17,7 @@ from types import ModuleType
 import numpy as np
 
 from ragen_lite.envs.games.sokoban.solver import Board
-from ragen_lite.envs.splits import split_of
+from ragen_lite.envs.splits import belongs, shuffled
 
 WALL_PROBABILITY = 0.18  # of a square inside the outer walls
 # Held while gym-sokoban draws from the generators of the whole process.
@@ -263,15 +263,16 @@ def gym_sokoban_level(rng: np.random.Generator, height: int, width: int, boxes: 
     )
 
 
-def stored_level(rng: np.random.Generator, path: str, split: str) -> Level:
-    """A level of a Boxoban file that belongs to the split, within a task's budgets or not.
+@lru_cache(maxsize=16)
+def stored_levels(path: str, split: str) -> tuple[Level, ...]:
+    """The levels of a Boxoban file that belong to the split, within a task's budgets or not.
 
     Raises:
         ValueError: the file has none.
     """
-    stored = [level for level in read_boxoban(path) if split_of(level.content) == split]
+    stored = [level for level in read_boxoban(path) if belongs(level.content, split)]
     if not stored:
         raise ValueError(
             f"{path} has no level in the {split} split (splits go by content): give it more"
         )
-    return stored[rng.integers(len(stored))]
+    return tuple(stored) if split == "train" else shuffled(stored, lambda level: level.content)

@@ -20,18 +20,19 @@ from ragen_lite.envs.games.sokoban.levels import (
     one_box_level,
     read_boxoban,
     reverse_play,
-    stored_level,
+    stored_levels,
 )
 from ragen_lite.envs.games.sokoban.solver import ACTIONS, Board, SearchLimit
 from ragen_lite.envs.games.sokoban.sprites import picture
 from ragen_lite.envs.games.sokoban.teacher import first_push
 from ragen_lite.envs.spaces import text_space
-from ragen_lite.envs.splits import one_of, requested_split
+from ragen_lite.envs.splits import one_of, pick, requested_split
 
 BOX_ON = 1.0
 BOX_OFF = -1.0
 # States searched for one cost: about a second, enough for most 10x10 rooms of four boxes.
 SEARCH = 20_000
+GENERATED = ("reverse", "gym_sokoban")
 OBSERVATIONS = ("grid", "coords", "grid_coords")
 
 
@@ -75,10 +76,8 @@ class Sokoban(Game):
             )
         one_of("observation", observation, OBSERVATIONS)
         if not 1 <= min_cost <= max_actions:
-            raise ValueError(
-                f"budgets that no room can meet: 1 <= min_cost {min_cost} <= max_actions"
-                f" {max_actions}"
-            )
+            meet = f"1 <= min_cost {min_cost} <= max_actions {max_actions}"
+            raise ValueError(f"budgets that no room can meet: {meet}")
         self.budget(max_turns, max_actions_per_turn, max_actions)
         self.height = height
         self.width = width
@@ -91,24 +90,21 @@ class Sokoban(Game):
         self.action_space = gym.spaces.Discrete(4)
         self._table: list[int] | None = None  # the cost of every state of a one-box board
         self._table_board: Board | None = None  # the board that ``_table`` was last set for
-        if levels not in ("reverse", "gym_sokoban"):
+        if levels not in GENERATED:
             boards = [level.board for level in read_boxoban(levels)]
             self.height = max(len(board.walls) // board.width for board in boards)
             self.width = max(board.width for board in boards)
             self.boxes = max(len(board.targets) for board in boards)
         # Two characters a square, and up to 8 for each place, such as " (10,10)".
-        self.observation_space = text_space(
-            40 + 2 * self.height * self.width + 8 * (3 * self.boxes + 3)
-        )
+        places = 8 * (3 * self.boxes + 3)
+        self.observation_space = text_space(40 + 2 * self.height * self.width + places)
 
     @property
     def instructions(self) -> str:
         """The rules, for the system prompt."""
-        height = self.height
-        width = self.width
-        if (board := self._table_board) is not None:  # rooms of a file have sizes of their own
-            height = len(board.walls) // board.width
-            width = board.width
+        board = self._table_board  # rooms of a file have sizes of their own
+        width = board.width if board else self.width
+        height = len(board.walls) // width if board else self.height
         return (
             f"You play Sokoban in a room of {height}x{width} squares: push every box X onto a"
             " target O.\nSymbols: # wall, _ floor, O target, X box, √ box on target, P you, S you"
@@ -119,7 +115,11 @@ class Sokoban(Game):
 
     # ---- rooms ----
 
-    def _new_level(self, split: str) -> Level:
+    def instance_count(self, split: str) -> int | None:
+        """The rooms of a split of a file; None where they are generated."""
+        return None if self.levels in GENERATED else len(stored_levels(self.levels, split))
+
+    def _new_level(self, split: str, seed: int | None) -> Level:
         if self.levels == "reverse" and self.boxes == 1:
             level, table = one_box_level(
                 self.np_random, self.height, self.width, self.min_cost, self.max_actions
@@ -127,8 +127,8 @@ class Sokoban(Game):
             self._table = table  # it is made with the room, so ``load`` need not make it again
             self._table_board = level.board
             return level
-        if self.levels not in ("reverse", "gym_sokoban"):
-            return stored_level(self.np_random, self.levels, split)
+        if self.levels not in GENERATED:
+            return pick(stored_levels(self.levels, split), split, seed, self.np_random)
         for _ in range(20_000):
             candidate = self._candidate()
             if candidate and self.min_cost <= self._search(candidate) <= self.max_actions:
@@ -159,7 +159,7 @@ class Sokoban(Game):
         """Draw a room of ``options["split"]`` (``train`` where it is left out)."""
         super().reset(seed=seed)
         split = requested_split(options)
-        level = self.draw(split, lambda: self._new_level(split), lambda made: made.content)
+        level = self.draw(split, lambda: self._new_level(split, seed), lambda made: made.content)
         return self.load(level)
 
     def load(self, level: Level) -> tuple[str, dict[str, Any]]:
@@ -239,9 +239,8 @@ class Sokoban(Game):
             ("P", [self.player]),
             ("X", sorted(self.placed - targets)),
             ("O", sorted(targets - self.placed)),
+            ("√", sorted(self.placed & targets)),
         ]
-        if done := sorted(self.placed & targets):
-            names.append(("√", done))
         places = ", ".join([" ".join([name, *map(self.place, at)]) for name, at in names if at])
         return places if self.observation == "coords" else f"{grid}\n{places}"
 
@@ -252,11 +251,9 @@ class Sokoban(Game):
 
     def render(self) -> str | NDArray[np.uint8] | None:  # type: ignore[override]
         """The room as text, or in gym-sokoban's sprites: (16 x height, 16 x width, 3)."""
-        if self.render_mode == "ansi":
-            return self.text()
-        if self.render_mode != "rgb_array":
-            return None
-        return picture(self.board, self.player, self.placed)
+        if self.render_mode == "rgb_array":
+            return picture(self.board, self.player, self.placed)
+        return self.text() if self.render_mode == "ansi" else None
 
     # ---- solver and teacher ----
 
