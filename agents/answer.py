@@ -166,8 +166,10 @@ def read(result: Any, system: str, reply: str = "", mixture: bool = False) -> An
     if not mixture:
         typed["task"] = None
     # What does not fit its field is somebody's own value of that name, and stays theirs.
-    taken = {name for name, value in typed.items() if value is not None or info.get(name) is None}
-    taken.add("system")
+    taken = {"system"}
+    for name, value in typed.items():
+        if value is not None or info.get(name) is None:
+            taken.add(name)
     return Answer(
         observation=whole_text(observation, "the observation"),
         reward=number(reward, "the reward"),

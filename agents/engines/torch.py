@@ -186,36 +186,43 @@ class TorchEngine:
         twins: list[tuple[int, int]] = []
         todo = []
         for i in rows:
-            first = (
-                originals.setdefault(tuple(self._rows[i].pending), i)
-                if not self._rows[i].fed
-                else i
-            )
+            row = self._rows[i]
+            first = i
+            if not row.fed:
+                first = originals.setdefault(tuple(row.pending), i)
             if first == i:
                 todo.append(i)
             else:
                 twins.append((first, i))
+        # The longest first: a pass is as wide as its first row.
         todo.sort(key=lambda i: -len(self._rows[i].pending))
         while todo:
-            q = len(self._rows[todo[0]].pending) - 1
-            part = todo[: max(1, PREFILL_TOKENS // q)]
-            todo = todo[max(1, PREFILL_TOKENS // q) :]
-            tokens = np.zeros((len(part), q), dtype=np.int64)
-            positions = np.full((len(part), q), self.max_model_len)
-            for r, i in enumerate(part):
-                row = self._rows[i]
-                n = len(row.pending) - 1
-                tokens[r, :n] = row.pending[:n]
-                positions[r, :n] = np.arange(len(row.fed), len(row.fed) + n)
-                row.fed += row.pending[:n]
-                row.pending = row.pending[n:]
-                self.fed_tokens += n
-            self._forward(torch.tensor(part), tokens, positions)
+            width = len(self._rows[todo[0]].pending) - 1
+            count = max(1, PREFILL_TOKENS // width)
+            part = todo[:count]
+            todo = todo[count:]
+            self._feed(part, width)
         for first, i in twins:
             row = self._rows[i]
             row.fed = row.pending[:-1]
             row.pending = row.pending[-1:]
             self._cache.copy(first, i, len(row.fed))
+
+    def _feed(self, part: list[int], width: int) -> None:
+        """One pass over these rows' prompts, of ``width`` tokens at most."""
+        tokens = np.zeros((len(part), width), dtype=np.int64)
+        positions = np.full((len(part), width), self.max_model_len)
+        for r, i in enumerate(part):
+            row = self._rows[i]
+            n = len(row.pending) - 1
+            start = len(row.fed)
+            new = row.pending[:n]
+            tokens[r, :n] = new
+            positions[r, :n] = np.arange(start, start + n)
+            row.fed += new
+            row.pending = row.pending[n:]
+            self.fed_tokens += n
+        self._forward(torch.tensor(part), tokens, positions)
 
     def _forward(self, rows: Tensor | int, tokens: Any, positions: Any) -> Tensor:
         """Hidden states (n, q, hidden) of new tokens at their positions, which the cache keeps."""

@@ -73,7 +73,9 @@ class TextArena(Suite):
 
     def _content(self, inner: Any) -> str:
         """The instance as text, which decides its split: the game's state."""
-        content = str(sorted((str(k), str(v)) for k, v in (inner.state.game_state or {}).items()))
+        state = inner.state.game_state or {}
+        entries = [(str(key), str(value)) for key, value in state.items()]
+        content = str(sorted(entries))
         # An address is the text of an object that does not tell what it holds. It differs from
         # process to process, so it is cut out, and the first messages are added, which tell more.
         if " at 0x" in content:

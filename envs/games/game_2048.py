@@ -131,7 +131,8 @@ class Game2048(Game):
         """The board with a 2 or a 4 in a random empty cell, of which there must be one."""
         empty = [cell for cell, tile in enumerate(board) if not tile]
         cell = empty[self.np_random.integers(len(empty))]
-        return (*board[:cell], 1 if self.np_random.random() < TWO else 2, *board[cell + 1 :])
+        tile = 1 if self.np_random.random() < TWO else 2
+        return (*board[:cell], tile, *board[cell + 1 :])
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

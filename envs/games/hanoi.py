@@ -156,8 +156,12 @@ class Hanoi(Game):
         plan = []
         while known[pegs]:
             # Any move that comes nearer is part of a shortest solution.
-            plan.append(next(a for a in range(6) if known[move(pegs, a)] < known[pegs]))
-            pegs = move(pegs, plan[-1])
+            for action in range(6):
+                after = move(pegs, action)
+                if known[after] < known[pegs]:
+                    break
+            plan.append(action)
+            pegs = after
         return plan
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[int]]:

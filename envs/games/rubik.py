@@ -202,7 +202,8 @@ class Rubik(Game):
         """The stickers, a line for each face."""
         stickers = [""] * 24
         for place, corner in enumerate(CORNERS):
-            cubie, twist = (self.state[0][place], self.state[1][place]) if place < 7 else (7, 0)
+            cubie = self.state[0][place] if place < 7 else 7
+            twist = self.state[1][place] if place < 7 else 0
             for k in range(3):
                 # The cubie's sticker k stands ``twist`` places further round its corner.
                 stickers[corner[(k + twist) % 3]] = COLOURS[CORNERS[cubie][k] // 4]
@@ -216,8 +217,12 @@ class Rubik(Game):
         state = self.state
         plan = []
         while left := int(known[number(state)]):
-            plan.append(next(a for a in range(6) if known[number(turn(state, a))] == left - 1))
-            state = turn(state, plan[-1])
+            for action in range(6):
+                after = turn(state, action)
+                if known[number(after)] == left - 1:
+                    break
+            plan.append(action)
+            state = after
         return plan
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[int]]:

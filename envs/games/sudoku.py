@@ -32,7 +32,10 @@ class Shape:
         self.size = size
         self.all = (1 << size) - 1
         cells = [divmod(cell, size) for cell in range(size * size)]
-        self.units = [(r, size + c, 2 * size + (r // box) * box + c // box) for r, c in cells]
+        self.units = []
+        for r, c in cells:
+            square = (r // box) * box + c // box
+            self.units.append((r, size + c, 2 * size + square))
 
     def used(self, grid: Grid | list[int]) -> list[int]:
         """The set of digits that each of the 3n units holds."""
@@ -250,7 +253,11 @@ class Sudoku(Game):
 
     def solve(self) -> list[int]:
         """A shortest solution: the right digit for each cell that is not right, row by row."""
-        return [c * self.size + d - 1 for c, d in enumerate(self.solution) if self.grid[c] != d]
+        plan = []
+        for cell, digit in enumerate(self.solution):
+            if self.grid[cell] != digit:
+                plan.append(cell * self.size + digit - 1)
+        return plan
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[int]]:
         """The solver's digits for one turn, easiest cells first.

@@ -59,7 +59,11 @@ def options(group: str, name: str) -> list[Key]:
     """The options of a choice of TABLES."""
     entry = entry_of(group, name)
     docs = field_docs(entry)
-    return [Key(f"{group}.{f.name}", f.default, docs.get(f.name, "")) for f in fields(entry)]
+    found = []
+    for option in fields(entry):
+        text = docs.get(option.name, "")
+        found.append(Key(f"{group}.{option.name}", option.default, text))
+    return found
 
 
 def all_options(group: str) -> set[str]:

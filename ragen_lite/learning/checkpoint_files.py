@@ -14,7 +14,11 @@ def digest(path: Path) -> str:
 
 def steps(folder: Path) -> list[tuple[int, Path]]:
     """The checkpoints of a folder, the newest first."""
-    found = [(int(p.name[5:]), p) for p in folder.glob("step-*") if p.name[5:].isdigit()]
+    found = []
+    for path in folder.glob("step-*"):
+        number = path.name[5:]
+        if number.isdigit():
+            found.append((int(number), path))
     return sorted(found, reverse=True)
 
 

@@ -43,7 +43,11 @@ HEADLINE = (
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:
     """The last values as a row of bars between 0 and 1."""
-    return "".join(BARS[min(7, int(max(0.0, v) * 8))] for v in values[-width:])
+    bars = []
+    for value in values[-width:]:
+        height = int(max(0.0, value) * 8)
+        bars.append(BARS[min(7, height)])
+    return "".join(bars)
 
 
 class Display:

@@ -43,7 +43,9 @@ class Level:
             symbols[box] = "*" if box in self.board.targets else "$"
         symbols[self.player] = "+" if self.player in self.board.targets else "@"
         width = self.board.width
-        return "\n".join("".join(symbols[i : i + width]) for i in range(0, len(symbols), width))
+        starts = range(0, len(symbols), width)
+        rows = ["".join(symbols[i : i + width]) for i in starts]
+        return "\n".join(rows)
 
 
 def parse_level(text: str, where: str = "level") -> Level:
