@@ -23,7 +23,7 @@ test: setup
 
 # Whole runs in processes of their own, and every slow sweep, beside the rest.
 test-all: setup
-	$(BIN)/python -m pytest -m 'not vllm'
+	$(BIN)/python -m pytest -m 'not vllm and not pretrained and not gpu'
 
 # One representative of each slow group.
 test-gate: setup

@@ -1,7 +1,7 @@
 """The parts of the documents that are made from the source: python docs/make.py [--check]
 
 They stand between ``<!-- NAME -->`` and ``<!-- end -->``: the tree of the files, the environments,
-the algorithms with their options, old keys and new ones, and the metrics.
+the algorithms with their options, old keys and new ones, the metrics, and the families of models.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from ragen_lite.config.old_keys import NEW_KEYS, NEW_NAMES  # noqa: E402
 from ragen_lite.envs.names import resolve  # noqa: E402
 from ragen_lite.envs.registry import short_name  # noqa: E402
 from ragen_lite.runs.metrics import METRICS  # noqa: E402
+from tests.fixtures.families import EXACT, REFUSED  # noqa: E402
 
-DOCUMENTS = ("README.md", "docs/algorithms.md", "docs/metrics.md")
+DOCUMENTS = ("README.md", "docs/algorithms.md", "docs/metrics.md", "docs/models.md")
 WIDTH = 30  # columns of the tree's names
 # Options that most tasks have, which the table of tasks leaves out.
 COMMON = {"max_turns", "max_actions_per_turn", "max_actions", "render_mode", "self"}
@@ -118,7 +119,15 @@ def metrics() -> list[str]:
     return lines + [row(f"`{name}`", metric.doc) for name, metric in METRICS.items()]
 
 
+def families() -> list[str]:
+    """A row a family of models that the tests hold against its own forward pass."""
+    lines = ["| family | | of its own |", "|---|---|---|"]
+    lines += [row(name, "exact", words) for name, (words, _) in EXACT.items()]
+    return lines + [row(name, "refused", words) for name, (words, _) in REFUSED.items()]
+
+
 PARTS = {
+    "families": families,
     "tree": tree,
     "environments": environments,
     "algorithms": algorithms,

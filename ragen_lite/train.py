@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from ragen_lite.agents.records import as_record
@@ -21,9 +22,11 @@ from ragen_lite.envs.splits import SPLITS, task_seed
 from ragen_lite.learning import generation
 from ragen_lite.learning.correction import apply_correction
 from ragen_lite.learning.credit import Credited, give_credit, kept_share
+from ragen_lite.learning.learner import Reference, frozen
 from ragen_lite.learning.mini_batches import MiniBatches, average_metrics, optimiser_steps
 from ragen_lite.learning.samples import Sample
-from ragen_lite.models.loading import load_policy
+from ragen_lite.models.loading import Policy, load_policy
+from ragen_lite.models.lora import switched_off
 from ragen_lite.opening import open_run, settings_of
 from ragen_lite.runs import notices
 from ragen_lite.runs.display import Display
@@ -186,7 +189,7 @@ def open_trainer(config: Config) -> Iterator[Trainer]:
             settings_of(config),
             display.note,
             algorithm.kl,
-            reference_of(config, algorithm),
+            reference_of(config, algorithm, policy),
         )
         trainer = Trainer(
             session=session,
@@ -216,11 +219,13 @@ def open_trainer(config: Config) -> Iterator[Trainer]:
             session.close()
 
 
-def reference_of(config: Config, algorithm: Algorithm) -> Any:
-    """The frozen starting model, where the KL penalty needs one."""
+def reference_of(config: Config, algorithm: Algorithm, policy: Policy) -> Reference | None:
+    """The starting model, where the KL penalty needs it; with LoRA the model without it."""
     if not algorithm.kl.needs_reference:
         return None
-    return load_policy(config.model, config.seed).model.requires_grad_(False)
+    if policy.adapter is not None:
+        return partial(switched_off, policy.adapter)
+    return frozen(load_policy(config.model, config.seed).model)
 
 
 def measure_start(trainer: Trainer) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import Cache
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 SMALLEST = 128  # tokens that a slot has room for at first
+MASKED = ("sdpa", "eager")  # the implementations of attention that a model may have here
 
 
 class SlotCache(Cache):  # type: ignore[misc]
@@ -83,6 +87,47 @@ class SlotCache(Cache):  # type: ignore[misc]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0  # every row has its own; positions are always given
+
+    def get_query_offset(self, layer_idx: int = 0) -> int:
+        return 0  # likewise
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        """How far a mask looks, and from where: every layer keeps all that it was fed."""
+        return self._length, 0
+
+    @contextlib.contextmanager
+    def masks(self, positions: Tensor) -> Iterator[None]:
+        """Within it the model's own masks (causal, sliding, in chunks) are made for rows that stand
+        at ``positions`` (n, q), each at its own."""
+
+        def make(
+            kv_length: int,
+            mask_function: Callable[..., Tensor],
+            dtype: torch.dtype = torch.float32,
+            **rest: Any,
+        ) -> Tensor:
+            rows = torch.arange(len(positions), device=positions.device)
+            columns = torch.arange(kv_length, device=positions.device)
+            seen = mask_function(
+                rows[:, None, None, None],
+                0,
+                positions[:, None, :, None],
+                columns[None, None, None, :],
+            )
+            if rest["config"]._attn_implementation != "eager":
+                return seen
+            # The model's own attention adds its mask to the scores.
+            lowest = torch.finfo(dtype).min
+            return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, lowest)
+
+        # transformers asks this table for whatever mask a layer needs.
+        for name in MASKED:
+            ALL_MASK_ATTENTION_FUNCTIONS[name] = make
+        try:
+            yield
+        finally:
+            for name in MASKED:
+                del ALL_MASK_ATTENTION_FUNCTIONS[name]
 
     def clear(self) -> None:
         """Give the memory back."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ragen_lite.agents.engines.draws import draw_tokens, uniform
+from ragen_lite.agents.engines.head import logits_of
 from ragen_lite.agents.engines.protocol import (
     EngineFailure,
     EngineSetup,
@@ -46,8 +47,8 @@ class TorchEngine:
     """Generates with a transformers model in this process; the learner's own model is shared.
 
     Args:
-        setup: see EngineSetup; ``model`` is a causal LM of the Llama, Qwen2 or Qwen3 family, with
-            ``attn_implementation="sdpa"``. More trajectories than ``slots`` wait for a free slot.
+        setup: see EngineSetup; ``model`` is a causal LM whose attention is ``sdpa`` or ``eager``.
+            More trajectories than ``slots`` wait for a free slot.
 
     ``fed_tokens`` counts the positions that went through the model, padding left out.
     """
@@ -230,19 +231,17 @@ class TorchEngine:
         real = at < self.max_model_len
         length = int(positions[positions < self.max_model_len].max()) + 1
         self._cache.aim(rows if isinstance(rows, int) else rows.to(self.device), at, length)
+        # Padding stands at the start, where it sees one column: no softmax is empty.
         shown = torch.where(real, at, 0)
-        # Each row sees its own past and itself; padding rows see one column, so that no softmax is
-        # empty.
-        mask = torch.arange(length, device=self.device)[None, None, :] <= shown[:, :, None]
-        hidden: Tensor = (
-            self.model.get_decoder()(
+        decoder = self.model.get_decoder()
+        with self._cache.masks(shown):
+            output = decoder(
                 input_ids=torch.from_numpy(tokens).to(self.device),
                 position_ids=shown,
-                attention_mask=mask[:, None],
                 past_key_values=self._cache,
                 use_cache=True,
             )
-        ).last_hidden_state
+        hidden: Tensor = output.last_hidden_state
         return hidden
 
     def _decode(self, decoding: list[int]) -> list[tuple[int, Completion]]:
@@ -262,7 +261,7 @@ class TorchEngine:
         hidden = self._forward(n, tokens, positions)[:, 0]
         if len(decoding) < n:
             hidden = hidden[torch.tensor(decoding, device=self.device)]
-        logits = self.model.get_output_embeddings()(hidden)
+        logits = logits_of(self.model, hidden)
         ids, logprobs = self._draw(logits, [self._rows[i] for i in decoding])
         finished = []
         for i, token, logprob in zip(decoding, ids, logprobs, strict=True):

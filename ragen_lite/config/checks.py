@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from typing import Any
 
 from ragen_lite.agents.engines.table import ENGINES
 from ragen_lite.config.groups import algorithm_of
-from ragen_lite.config.schema import Config, ConfigError
+from ragen_lite.config.schema import Config, ConfigError, ModelConfig
 
 MOST_TRAJECTORIES = 1_000_000  # of one iteration
 MOST_SEED = 2**63  # torch's generator takes no more
@@ -24,7 +25,7 @@ _POSITIVE = """
     train.steps train.groups train.group_size train.epochs train.mini_batches train.lr
     train.grad_clip train.microbatch_tokens eval.instances eval.samples run.save_every
 """.split()
-_NOT_NEGATIVE = "train.warmup train.weight_decay eval.every seed".split()
+_NOT_NEGATIVE = "train.warmup train.weight_decay eval.every seed model.lora_rank".split()
 
 
 def get(config: Config, key: str) -> Any:
@@ -48,12 +49,26 @@ def check(config: Config) -> None:
         )
     _each(config, _POSITIVE, lambda value: value > 0, "it must be above 0")
     _each(config, _NOT_NEGATIVE, lambda value: value >= 0, "it must not be below 0")
+    _check_model(config.model)
     algorithm_of(config)
     _check_sizes(config)
     _check_run(config)
     longest = config.engine.max_model_len
     if longest is not None and longest <= 0:
         raise ConfigError(f"engine.max_model_len={longest}: it must be above 0, or null")
+
+
+def _check_model(model: ModelConfig) -> None:
+    """LoRA's numbers, and a date that there is."""
+    alpha = model.lora_alpha
+    if alpha is not None and not model.lora_rank:
+        raise ConfigError(f"model.lora_alpha={alpha} does nothing without model.lora_rank")
+    if alpha is not None and not alpha > 0:
+        raise ConfigError(f"model.lora_alpha={alpha}: it must be above 0, or null")
+    try:
+        datetime.date.fromisoformat(model.date)
+    except ValueError as error:
+        raise ConfigError(f"model.date={model.date}: give YEAR-MONTH-DAY ({error})") from error
 
 
 def _each(config: Config, keys: list[str], fits: Callable[[Any], bool], rule: str) -> None:

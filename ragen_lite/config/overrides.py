@@ -32,6 +32,12 @@ USES = {
     "play": (*_RUNS, "eval.split"),
 }
 UNUSED = {("sft", "train.epochs")}
+# What is not trained has no matrices of its own; an adapter's folder brings them.
+UNUSED |= {
+    (command, f"model.{key}")
+    for command in ("evaluate", "play")
+    for key in ("lora_rank", "lora_alpha")
+}
 
 
 # ---- what there is to choose ----

@@ -31,12 +31,20 @@ class ModelConfig:
     name."""
 
     path: str = "tiny"
-    """tiny, a folder or a hub name; scratch:HIDDENxLAYERSxHEADS for random weights (96x4x3 where
-    left out), to be taught by sft; for evaluate and play also random, solver and openai:NAME@URL.
-    """
+    """tiny, smollm2, a folder (of a model, or of a LoRA adapter) or a hub name;
+    scratch:HIDDENxLAYERSxHEADS for random weights (96x4x3 where left out), to be taught by sft; for
+    evaluate and play also random, solver and openai:NAME@URL."""
     dtype: str = "auto"
     """Arithmetic: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16, float64. Weights
     are never 16 bit."""
+    lora_rank: int = 0
+    """Rank of LoRA's matrices, which are trained in place of the weights; 0: all weights are. A
+    LoRA adapter's folder as the model brings its own."""
+    lora_alpha: float | None = None
+    """LoRA's scale, divided by its rank; null: twice the rank."""
+    date: str = "2024-07-26"
+    """The day told to chat templates that ask for it (Llama 3.2's, SmolLM3's), as YEAR-MONTH-DAY: a
+    run has the same prompts on every day."""
 
 
 @dataclass

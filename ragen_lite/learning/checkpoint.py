@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from ragen_lite.agents.errors import UserError
 from ragen_lite.learning.checkpoint_files import digest, steps
 from ragen_lite.learning.learner import Learner
+from ragen_lite.models.lora import restore_adapter
 
 KEEP = 3
 
@@ -61,7 +62,10 @@ def save(folder: Path, step: int, learner: Learner, tokenizer: Any) -> Path:
 def _write(draft: Path, step: int, learner: Learner, tokenizer: Any) -> None:
     """All files of a checkpoint, on disk."""
     (draft / "trainer").mkdir(parents=True)
-    learner.model.save_pretrained(draft)
+    if learner.adapter is None:
+        learner.model.save_pretrained(draft)
+    else:
+        learner.adapter.save_pretrained(draft, save_embedding_layers=False)
     tokenizer.save_pretrained(draft)
     save_file(_optimizer_tensors(learner), draft / "trainer" / "optimizer.safetensors")
     state = {"step": step, "learner_steps": learner.steps, "skipped": learner.skipped}
@@ -86,29 +90,40 @@ def _optimizer_tensors(learner: Learner) -> dict[str, torch.Tensor]:
 def restore(path: Path, learner: Learner) -> None:
     """Give the learner the checkpoint's weights, optimiser and counters. Raises KeyError where a
     weight is missing."""
-    weights = (
-        load_file(path / "model.safetensors")
-        if (path / "model.safetensors").exists()
-        else _shards(path)
-    )
     own = dict(learner.model.named_parameters())
-    with torch.no_grad():
-        for name, parameter in own.items():  # tied weights are named, and stored, once
-            parameter.copy_(weights[name])
+    if learner.adapter is None:
+        _restore_weights(path, learner.model, own)
+    else:
+        restore_adapter(learner.adapter, load_file(path / "adapter_model.safetensors"))
     tensors = load_file(path / "trainer" / "optimizer.safetensors")
     torch.set_rng_state(tensors.pop("rng"))
-    for name, parameter in own.items():
-        slots = {
-            k.rpartition("/")[2]: v for k, v in tensors.items() if k.rpartition("/")[0] == name
-        }
-        if slots:
-            learner.optimizer.state[parameter] = {
-                k: v.to(parameter.device) for k, v in slots.items()
-            }
+    for key, tensor in tensors.items():
+        name, _, slot = key.rpartition("/")
+        parameter = own[name]
+        state_of = learner.optimizer.state.setdefault(parameter, {})
+        state_of[slot] = tensor.to(parameter.device)
     state = json.loads((path / "trainer" / "state.json").read_text())
     learner.version = state["step"]
     learner.steps = state["learner_steps"]
     learner.skipped = state["skipped"]
+
+
+def _restore_weights(path: Path, model: Any, own: dict[str, torch.nn.Parameter]) -> None:
+    """Copy a checkpoint's weights into a model."""
+    single = path / "model.safetensors"
+    weights = load_file(single) if single.exists() else _shards(path)
+    # A mixture of experts is packed in memory and lies in pieces on disk, under other names: only
+    # transformers knows how they go together.
+    if own.keys() - weights.keys():
+        stored, found = type(model).from_pretrained(
+            path, dtype=next(model.parameters()).dtype, output_loading_info=True
+        )
+        if found["missing_keys"]:
+            raise KeyError(min(found["missing_keys"]))
+        weights = {name: parameter.detach() for name, parameter in stored.named_parameters()}
+    with torch.no_grad():
+        for name, parameter in own.items():  # tied weights are named, and stored, once
+            parameter.copy_(weights[name])
 
 
 def _shards(path: Path) -> dict[str, torch.Tensor]:

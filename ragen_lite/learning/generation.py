@@ -18,9 +18,11 @@ from ragen_lite.agents.engines.vllm_setup import (
     is_supported,
 )
 from ragen_lite.config.schema import ConfigError, EngineConfig
+from ragen_lite.learning.exactness import check_exact
 from ragen_lite.learning.scoring import casting, scorer
 from ragen_lite.learning.sync import WeightSync
 from ragen_lite.models.loading import Policy
+from ragen_lite.models.lora import merged_weights
 
 Note = Callable[[str], None]
 
@@ -125,14 +127,25 @@ def start_engine(
         sleeping: whether memory is given back during updates.
         note: takes what a user should know.
     """
-    score = scorer(policy.model, temperature, casting(policy.model, policy.autocast))
-    sync = WeightSync(policy.model, score, policy.tokenizer, policy.dtype, temperature)
+    cast = casting(policy.model, policy.autocast)
+    score = scorer(policy.model, temperature, cast)
+    plain = policy.plain_ids
+    # An engine with a model of its own is given LoRA's matrices as part of the weights.
+    shared = engine_class(config.name).same_arithmetic
+    weights = None if shared else merged_weights
+    sync = WeightSync(policy.model, score, plain, policy.dtype, temperature, weights)
+    first = True
 
     # Called again when the engine has failed, so it takes the weights that the learner has then.
     def build() -> Engine:
+        nonlocal first
         engine = make(config, policy, sleeping, note)
         try:
-            sync(engine, version())
+            sync.load(engine, version())
+            if first:
+                check_exact(engine, policy.model, score, plain, temperature, cast, sync.tolerance)
+            first = False
+            sync.check(engine, version())
         except BaseException:
             engine.close()
             raise

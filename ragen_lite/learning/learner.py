@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,15 @@ from ragen_lite.learning.samples import Sample
 from ragen_lite.learning.scoring import casting, scorer, token_logprobs
 
 MOST_SKIPPED = 3  # optimiser steps in a row
+
+# Gives the reference model, for as long as the context is open.
+Reference = Callable[[], AbstractContextManager[Any]]
+
+
+def frozen(model: Any) -> Reference:
+    """A model of its own as the reference."""
+    model.requires_grad_(False)
+    return lambda: nullcontext(model)
 
 
 class NotFinite(UserError, RuntimeError):
@@ -103,8 +113,9 @@ class Learner:
         optim: how it steps.
         temperature: replies are sampled at; log-probs are taken at it.
         penalty: the KL to ``reference``.
-        reference: a frozen model, where the penalty needs one.
+        reference: gives the model of the penalty, where it needs one.
         autocast: whether the arithmetic is bfloat16.
+        adapter: peft's wrapper of the model, where only LoRA's matrices are trained.
     """
 
     def __init__(
@@ -113,14 +124,19 @@ class Learner:
         optim: Optim,
         temperature: float = 1.0,
         penalty: Penalty | None = None,
-        reference: Any = None,
+        reference: Reference | None = None,
         autocast: bool = False,
+        adapter: Any = None,
     ) -> None:
-        self.model = model
+        # Never in training mode: with dropout, or a router's noise, the log-probs trained on would
+        # not be those of the model that sampled.
+        self.model = model.eval()
         self.optim = optim
         self.temperature = temperature
         self.penalty = penalty or NoKL()
         self.reference = reference
+        self.adapter = adapter
+        self.trained = [p for p in model.parameters() if p.requires_grad]
         self.device = next(model.parameters()).device
         self.dtype = next(model.parameters()).dtype
         self.cast = casting(model, autocast)
@@ -131,7 +147,7 @@ class Learner:
         self.skipped = 0
         self._skipped_in_a_row = 0
         self.optimizer = torch.optim.AdamW(
-            model.parameters(),
+            self.trained,
             lr=optim.lr,
             betas=(0.9, 0.95),
             weight_decay=optim.weight_decay,
@@ -163,7 +179,6 @@ class Learner:
         Raises:
             NotFinite: the third step in a row is skipped.
         """
-        self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         # Shares are of the whole step, so the number of micro-batches does not change the gradient.
         totals = _Totals(sum(sample.trained for sample in samples))
@@ -205,8 +220,8 @@ class Learner:
                 self.model, batch, self.temperature, entropy_grad=entropy_grad
             )
             if self.reference is not None:
-                with torch.no_grad():
-                    scores, _ = token_logprobs(self.reference, batch, self.temperature)
+                with torch.no_grad(), self.reference() as model:
+                    scores, _ = token_logprobs(model, batch, self.temperature)
                     reference = scores.to(self.dtype)
         # What no engine sampled has a ratio of 1 by definition.
         own = logprobs.detach().to(self.dtype)
@@ -224,8 +239,7 @@ class Learner:
 
     def _update(self, metrics: dict[str, float]) -> dict[str, float]:
         """Clip the gradient and step, or skip; returns the metrics with those of the update."""
-        parameters = self.model.parameters()
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.optim.grad_clip))
+        norm = float(torch.nn.utils.clip_grad_norm_(self.trained, self.optim.grad_clip))
         lr = self.optim.lr_at(self.steps)
         finite = math.isfinite(metrics["train/loss"]) and math.isfinite(norm)
         # One bad batch must not put a nan into every weight and into Adam's moments.
@@ -234,7 +248,6 @@ class Learner:
         else:
             self._skip(metrics["train/loss"], norm)
         self.steps += 1
-        self.model.eval()
         measured = {"train/grad_norm": norm, "train/lr": lr, "train/skipped": float(not finite)}
         return metrics | measured
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ragen_lite.agents.engines.head import logits_of, vocabulary_size
 from ragen_lite.learning.batches import Batch, collate, plan, to_device
 from ragen_lite.learning.samples import Sample
 
@@ -38,7 +40,7 @@ def head(
     needs it.
 
     Args:
-        output: the vocabulary projection.
+        output: gives the logits of hidden states.
         hidden: (N, hidden size).
         targets: (N,) token ids.
         temperature: that replies are sampled at.
@@ -91,9 +93,9 @@ def token_logprobs(
     output = decoder(input_ids=batch.token_ids, attention_mask=None, use_cache=False)
     # The logits at a position predict the next token, hence the tokens before the trained ones.
     hidden = output.last_hidden_state.flatten(0, 1)[batch.predictors]
-    size = max(1, chunk // model.config.vocab_size)
-    projection = model.get_output_embeddings()
-    return chunked_head(projection, hidden, batch.targets, temperature, size, entropy_grad)
+    size = max(1, chunk // vocabulary_size(model))
+    output_of = partial(logits_of, model)
+    return chunked_head(output_of, hidden, batch.targets, temperature, size, entropy_grad)
 
 
 def scorer(

@@ -7,9 +7,12 @@ sampled from the checkpoint on disk for months of releases without an error (hug
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from ragen_lite.agents.engines.draws import draw_key
 from ragen_lite.agents.engines.protocol import Engine, Request, StaleWeights
@@ -29,13 +32,12 @@ TOLERANCE = {"float64": 1e-6, "float32": 1e-4, "bfloat16": 0.1}
 ON_A_GPU = 0.1
 
 
-def probe_prompts(tokenizer: Any, max_model_len: int) -> list[tuple[int, ...]]:
-    """Fixed prompts of random tokens, none of them a control token: the same in every run of a
-    model."""
-    special = set(tokenizer.all_special_ids)
-    plain = np.array([i for i in range(len(tokenizer)) if i not in special])
+def probe_prompts(plain: NDArray[np.int64], max_model_len: int) -> list[tuple[int, ...]]:
+    """Fixed prompts of random tokens out of ``plain``: the same in every run of a model."""
     length = max(1, min(PROMPT_TOKENS, max_model_len - REPLY_TOKENS))
-    return [tuple(row) for row in np.random.default_rng(0).choice(plain, (PROBES, length)).tolist()]
+    rng = np.random.default_rng(0)
+    rows = rng.choice(plain, (PROBES, length))
+    return [tuple(row) for row in rows.tolist()]
 
 
 class WeightSync:
@@ -44,28 +46,41 @@ class WeightSync:
     Args:
         model: the learner's.
         score: the learner's log-probs, at the sampling temperature.
-        tokenizer: of the model.
+        plain: token ids that a text can become.
         dtype: arithmetic, which decides the tolerance.
         temperature: replies are sampled at; the probe is too, so that the engine's log-probs are
             seen to be at it.
+        weights: what an engine is given of the model, where it is not its parameters as they are.
 
     ``gap`` is the last probe's mean absolute difference of log-probs.
     """
 
     def __init__(
-        self, model: Any, score: Score, tokenizer: Any, dtype: str, temperature: float
+        self,
+        model: Any,
+        score: Score,
+        plain: NDArray[np.int64],
+        dtype: str,
+        temperature: float,
+        weights: Callable[[Any], Iterable[tuple[str, Tensor]]] | None = None,
     ) -> None:
         self.model = model
         self.score = score
-        self.tokenizer = tokenizer
+        self.plain = plain
+        self.weights = weights
         self.tolerance = ON_A_GPU if next(model.parameters()).is_cuda else TOLERANCE[dtype]
         self.sampling = Sampling(temperature, REPLY_TOKENS)
         self.gap = 0.0
 
     def __call__(self, engine: Engine, version: int) -> None:
         """Load the weights as ``version`` and probe. Raises StaleWeights."""
-        engine.load_weights(self.model.named_parameters(), version)
+        self.load(engine, version)
         self.check(engine, version)
+
+    def load(self, engine: Engine, version: int) -> None:
+        """Load the weights as ``version``, without a probe."""
+        tensors = self.weights(self.model) if self.weights else self.model.named_parameters()
+        engine.load_weights(tensors, version)
 
     def check(self, engine: Engine, version: int) -> None:
         """The canary. Raises StaleWeights where the engine's version or its log-probs are not the
@@ -75,7 +90,7 @@ class WeightSync:
             raise StaleWeights(
                 f"the engine has the weights of step {engine.version}, the learner is at {version}"
             )
-        prompts = probe_prompts(self.tokenizer, engine.max_model_len)
+        prompts = probe_prompts(self.plain, engine.max_model_len)
         self.gap = self._gap(prompts, self._generate(engine, prompts))
         if not self.gap <= self.tolerance:  # not a number: no either
             raise StaleWeights(

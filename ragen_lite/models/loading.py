@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from numpy.typing import NDArray
 from transformers.utils import logging
 
 from ragen_lite.agents.chat import Chat
 from ragen_lite.config.schema import ConfigError, ModelConfig
-from ragen_lite.models import scratch
-from ragen_lite.models.scratch import TINY
+from ragen_lite.models import lora, scratch
+from ragen_lite.models.folders import (
+    Loaded,
+    check_vocabulary,
+    load_folder,
+    plain_ids,
+    positions_of,
+    prepare_generation,
+    source_of,
+)
 
 LONGEST = 4096  # max_model_len where the model allows more and nobody asks for it
 
@@ -27,6 +34,8 @@ class Policy:
     Attributes:
         dtype: of the arithmetic: float32, bfloat16 or float64.
         max_model_len: longest trajectory, in tokens.
+        plain_ids: the token ids that a text can become.
+        adapter: peft's wrapper of ``model``, where only LoRA's matrices are trained.
     """
 
     model: Any
@@ -34,6 +43,8 @@ class Policy:
     chat: Chat
     dtype: str
     max_model_len: int
+    plain_ids: NDArray[np.int64]
+    adapter: Any = None
 
     @property
     def autocast(self) -> bool:
@@ -45,8 +56,8 @@ def load_policy(config: ModelConfig, seed: int = 0, max_model_len: int | None = 
     """The policy at ``config.path``.
 
     Args:
-        config: path or hub name, and arithmetic.
-        seed: of the weights of a model from scratch.
+        config: path or hub name, arithmetic, and LoRA.
+        seed: of the weights of a model from scratch, and of LoRA's.
         max_model_len: longest trajectory in tokens; None: what the model allows, at most 4096.
 
     Raises ConfigError with what to do.
@@ -59,11 +70,25 @@ def load_policy(config: ModelConfig, seed: int = 0, max_model_len: int | None = 
         )
     device, dtype, arithmetic = arithmetic_of(config)
     if name.partition(":")[0] == "scratch":
-        model, tokenizer = _from_scratch(name, seed)
-        model = model.to(dtype)
+        loaded = _from_scratch(name, seed, dtype)
+        told = None
     else:
-        model, tokenizer = _from_folder(name, dtype)
-    return _policy(name, model.to(device), tokenizer, arithmetic, max_model_len)
+        source = source_of(name)
+        told = lora.adapter_config(source)
+        loaded = load_folder(name if told is None else lora.base_of(name, told), dtype)
+    chat = _chat(name, loaded, config.date)
+    model = loaded.model.to(device).eval()
+    longest = _longest(model, max_model_len)
+    check_vocabulary(name, loaded.tokenizer, chat, model)
+    prepare_generation(model, chat)
+    plain = plain_ids(loaded.tokenizer, chat, model)
+    adapter = None
+    if told is not None:
+        adapter = _with_adapter(config, model, source, told)
+    elif config.lora_rank:
+        alpha = config.lora_alpha or 2.0 * config.lora_rank
+        adapter = lora.add_lora(model, config.lora_rank, alpha, seed)
+    return Policy(model, loaded.tokenizer, chat, arithmetic, longest, plain, adapter)
 
 
 def arithmetic_of(config: ModelConfig) -> tuple[torch.device, torch.dtype, str]:
@@ -78,30 +103,7 @@ def arithmetic_of(config: ModelConfig) -> tuple[torch.device, torch.dtype, str]:
     return torch.device("cuda" if cuda else "cpu"), dtype, name
 
 
-def _from_folder(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Model and tokenizer of a Hugging Face folder or hub name."""
-    folder = TINY if name == "tiny" else Path(name)
-    # A hub name has exactly one slash; anything else can only be a folder.
-    path_like = name.startswith((".", "/", "~")) or name.count("/") != 1
-    local = name == "tiny" or folder.exists() or path_like
-    if local and not (folder / "config.json").is_file():
-        raise ConfigError(
-            f"model={name}: no model there ({folder}/config.json is missing); give a Hugging Face "
-            "folder, a hub name such as Qwen/Qwen2.5-0.5B-Instruct, or tiny"
-        )
-    source = str(folder) if local else name
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation="sdpa"
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"model={name} cannot be loaded: {reason}") from error
-    return model, tokenizer
-
-
-def _from_scratch(name: str, seed: int) -> tuple[Any, Any]:
+def _from_scratch(name: str, seed: int, dtype: torch.dtype) -> Loaded:
     """A model of random weights, and the embedded model's tokenizer."""
     shape = re.fullmatch(r"scratch(?::(\d+)x(\d+)x(\d+))?", name)
     hidden, layers, heads = scratch.SHAPE
@@ -114,28 +116,29 @@ def _from_scratch(name: str, seed: int) -> tuple[Any, Any]:
         )
     tokenizer = scratch.load_tokenizer()
     model = scratch.make_model(tokenizer, hidden=hidden, layers=layers, heads=heads, seed=seed)
-    return model, tokenizer
+    return Loaded(model.to(dtype), tokenizer, frozenset(), name)
 
 
-def _policy(name: str, model: Any, tokenizer: Any, dtype: str, max_model_len: int | None) -> Policy:
+def _chat(name: str, loaded: Loaded, date: str) -> Chat:
     try:
-        chat = Chat(tokenizer)
+        return Chat(loaded.tokenizer, loaded.ends, date)
     except ValueError as error:
         raise ConfigError(f"model={name}: {error}") from error
-    allowed = int(getattr(model.config, "max_position_embeddings", LONGEST))
-    if max_model_len is not None and max_model_len > allowed:
+
+
+def _longest(model: Any, asked: int | None) -> int:
+    """The longest trajectory, in tokens. Raises ConfigError where the model has fewer positions."""
+    allowed = positions_of(model, LONGEST)
+    if asked is not None and asked > allowed:
+        raise ConfigError(f"engine.max_model_len={asked}: the model has {allowed} positions")
+    return asked or min(allowed, LONGEST)
+
+
+def _with_adapter(config: ModelConfig, model: Any, folder: str, told: dict[str, Any]) -> Any:
+    """An adapter's folder on its model; training goes on with it."""
+    if config.lora_rank not in (0, told.get("r")):
         raise ConfigError(
-            f"engine.max_model_len={max_model_len}: the model has {allowed} positions"
+            f"model.lora_rank={config.lora_rank}: {config.path} is an adapter of rank "
+            f"{told.get('r')}, which is trained on; leave the key out"
         )
-    # Padding is never attended to and never trained on, so any token will do.
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = chat.end_id
-    # Checkpoints are served as they were trained: none of the base model's top-p or repetition
-    # penalty.
-    model.generation_config = GenerationConfig(
-        bos_token_id=model.config.bos_token_id,
-        eos_token_id=sorted(chat.stop_ids),
-        pad_token_id=model.config.pad_token_id,
-    )
-    longest = max_model_len or min(allowed, LONGEST)
-    return Policy(model.eval(), tokenizer, chat, dtype, longest)
+    return lora.load_adapter(model, folder)

@@ -16,7 +16,7 @@ from ragen_lite.agents.trajectory import Episode
 from ragen_lite.algorithms.kl import NoKL, Penalty
 from ragen_lite.config.schema import TrainConfig
 from ragen_lite.learning import checkpoint, checkpoint_files, generation
-from ragen_lite.learning.learner import Learner, Optim
+from ragen_lite.learning.learner import Learner, Optim, Reference
 from ragen_lite.learning.sync import WeightSync
 from ragen_lite.models.loading import Policy
 from ragen_lite.runs.evaluation import WATCHED, Evaluator, val_baselines, val_metrics
@@ -140,7 +140,7 @@ def open_session(
     settings: Settings,
     note: Note,
     penalty: Penalty | None = None,
-    reference: Any = None,
+    reference: Reference | None = None,
 ) -> Session:
     """Learner, engine and rollout of a run, with the weights of its checkpoint if it is resumed.
 
@@ -151,7 +151,7 @@ def open_session(
         settings: how it samples, learns and is measured.
         note: takes what a user should know.
         penalty: the KL to ``reference``, if any.
-        reference: the frozen starting model, where the penalty needs one.
+        reference: gives the starting model, where the penalty needs it.
 
     Raises:
         StaleWeights: the engine does not take the weights.
@@ -166,6 +166,7 @@ def open_session(
         penalty or NoKL(),
         reference,
         policy.autocast,
+        policy.adapter,
     )
     # Before the engine is made: its first weights are already those of the checkpoint.
     if run.checkpoint is not None:

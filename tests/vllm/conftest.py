@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -42,8 +43,10 @@ def engine(module_engine: VLLMEngine, policy: Any) -> Iterator[VLLMEngine]:
 
 
 @pytest.fixture
-def sync(policy: Any, tokenizer: Any) -> WeightSync:
-    return WeightSync(policy, scorer(policy, TEMPERATURE), tokenizer, "float32", TEMPERATURE)
+def sync(policy: Any) -> WeightSync:
+    return WeightSync(
+        policy, scorer(policy, TEMPERATURE), np.arange(300, 800), "float32", TEMPERATURE
+    )
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from ragen_lite.agents.trajectory import Sampling, Start
 from ragen_lite.algorithms.kl import K3
 from ragen_lite.algorithms.losses import AGGREGATIONS, PPO, Loss, token_weights
 from ragen_lite.learning.batches import collate
-from ragen_lite.learning.learner import Learner, NotFinite, Optim
+from ragen_lite.learning.learner import Learner, NotFinite, Optim, frozen
 from ragen_lite.learning.samples import Sample, demonstration, to_samples
 from ragen_lite.learning.scoring import token_logprobs
 from ragen_lite.models import scratch
@@ -209,8 +209,8 @@ def test_schedules() -> None:
 
 
 def test_the_kl_reference_is_frozen_and_enters(tokenizer: Any) -> None:
-    model, reference = double(tokenizer), double(tokenizer, seed=2).requires_grad_(False)
-    learner = Learner(model, OPTIM, penalty=K3(coef=1.0), reference=reference)
+    model, reference = double(tokenizer), double(tokenizer, seed=2)
+    learner = Learner(model, OPTIM, penalty=K3(coef=1.0), reference=frozen(reference))
     still = [dataclasses.replace(s, advantages=np.zeros(len(s.token_ids))) for s in samples(4)]
     weights = token_weights([s.trained for s in still], "token")
     kl = [learner.step(still, weights, PPO())["train/kl"] for _ in range(8)]

@@ -1,0 +1,161 @@
+"""A Hugging Face folder or hub name -> model and tokenizer, refused in a sentence where they do not
+fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from ragen_lite.agents.chat import Chat
+from ragen_lite.agents.engines.head import text_config, vocabulary_size
+from ragen_lite.config.schema import ConfigError
+from ragen_lite.models.scratch import TINY
+from ragen_lite.models.smollm2 import smollm2_folder
+
+# Rotary embeddings that change with the longest row of a batch: beyond the length that they were
+# made for, what one trajectory is told would depend on the others.
+CHANGING = ("dynamic", "longrope")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model, its tokenizer, the ids that end its replies, and where its folder is."""
+
+    model: Any
+    tokenizer: Any
+    ends: frozenset[int]
+    source: str
+
+
+def source_of(name: str) -> str:
+    """The folder or hub name that ``model.path`` stands for. Raises ConfigError."""
+    if name == "smollm2":
+        return str(smollm2_folder())
+    folder = TINY if name == "tiny" else Path(name).expanduser()
+    # A hub name has exactly one slash; anything else can only be a folder.
+    path_like = name.startswith((".", "/", "~")) or name.count("/") != 1
+    local = name == "tiny" or folder.exists() or path_like
+    files = ("config.json", "adapter_config.json")
+    if local and not any((folder / file).is_file() for file in files):
+        raise ConfigError(
+            f"model={name}: no model there ({folder}/config.json is missing); give a Hugging Face "
+            "folder, a hub name such as Qwen/Qwen2.5-0.5B-Instruct, tiny or smollm2"
+        )
+    return str(folder) if local else name
+
+
+def load_folder(name: str, dtype: torch.dtype) -> Loaded:
+    """The model of a folder or hub name. Raises ConfigError."""
+    source = source_of(name)
+    try:
+        config = AutoConfig.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = _load_model(source, config, dtype)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"model={name} cannot be loaded: {reason}") from error
+    check_weights(name, model)
+    return Loaded(model, tokenizer, ends_of(model), source)
+
+
+def _load_model(source: str, config: Any, dtype: torch.dtype) -> Any:
+    """The model with the attention that calculates what its family means."""
+    # Scores that are capped (Gemma 2's) are capped by the family's own attention alone: sdpa leaves
+    # the cap out without a word.
+    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
+    wanted = ("eager",) if capped else ("sdpa", "eager")
+    for attention in wanted:
+        try:
+            return AutoModelForCausalLM.from_pretrained(
+                source, dtype=dtype, attn_implementation=attention
+            )
+        except ValueError as error:
+            # Some families have no sdpa, and say so.
+            if attention == wanted[-1] or "attention" not in str(error):
+                raise
+    raise AssertionError("unreachable: the last attention returns or raises")
+
+
+def check_weights(name: str, model: Any) -> None:
+    """Raise ConfigError for weights that are no numbers."""
+    for parameter_name, parameter in model.named_parameters():
+        broken = int((~torch.isfinite(parameter)).sum())
+        if broken:
+            raise ConfigError(
+                f"model={name}: {broken} of the {parameter.numel()} numbers of {parameter_name} "
+                "are nan or infinite; the file is damaged, or a training run diverged"
+            )
+
+
+def ends_of(model: Any) -> frozenset[int]:
+    """The tokens that end a reply, by the model's generation_config.json and config.json.
+
+    Several families have more than one (Qwen3, Llama 3, Gemma 3).
+    """
+    found: set[int] = set()
+    for config in (model.generation_config, model.config, text_config(model)):
+        ends = getattr(config, "eos_token_id", None)
+        if isinstance(ends, int):
+            found.add(ends)
+        elif isinstance(ends, Iterable):
+            found |= set(ends)
+    return frozenset(found)
+
+
+def plain_ids(tokenizer: Any, chat: Chat, model: Any) -> NDArray[np.int64]:
+    """The ids that a text can become: no control tokens, and within the model's vocabulary."""
+    size = min(len(tokenizer), vocabulary_size(model))
+    return np.array([i for i in range(size) if i not in chat.control_ids])
+
+
+def check_vocabulary(name: str, tokenizer: Any, chat: Chat, model: Any) -> None:
+    """Raise ConfigError where a text can become a token that the model has no embedding for.
+
+    Control tokens that no conversation holds may lie beyond it, as an image's in Gemma 3.
+    """
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    used = set(tokenizer.get_vocab().values()) - chat.control_ids
+    used |= {*chat.stop_ids, *chat.start("", ""), *chat.follow(chat.end_id, "")}
+    highest = max(used)
+    if highest >= rows:
+        raise ConfigError(
+            f"model={name}: the tokenizer has a token of id {highest}, but the model's embedding "
+            f"has {rows} rows: they do not belong together, or resize_token_embeddings was "
+            "forgotten"
+        )
+
+
+def positions_of(model: Any, default: int) -> int:
+    """How many tokens a conversation may have, by the model's positions."""
+    config = text_config(model)
+    allowed = int(getattr(config, "max_position_embeddings", default))
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") in CHANGING:
+        made_for = rope.get("original_max_position_embeddings")
+        made_for = made_for or getattr(config, "original_max_position_embeddings", None)
+        allowed = min(allowed, int(made_for or allowed))
+    return allowed
+
+
+def prepare_generation(model: Any, chat: Chat) -> None:
+    """What is saved with a checkpoint: the ends of a reply, and nothing that changes the draws.
+
+    Checkpoints are served as they were trained: none of the base model's top-p or repetition
+    penalty.
+    """
+    # Padding is never attended to and never trained on, so any token will do.
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = chat.end_id
+    model.generation_config = GenerationConfig(
+        bos_token_id=getattr(model.config, "bos_token_id", None),
+        eos_token_id=sorted(chat.stop_ids),
+        pad_token_id=model.config.pad_token_id,
+    )
