@@ -98,6 +98,7 @@ class Chat:
         # System prompts and a group's first messages come again.
         self._encoded: dict[tuple[str, bool], tuple[int, ...]] = {}
         self._lead = self._find_lead()
+        self._closed = self._encode(self._closing, first=False)
         self._check()
 
     def start(self, system: str, user: str) -> list[int]:
@@ -111,9 +112,9 @@ class Chat:
 
         A reply that was cut at its length gets its end token here, unsampled.
         """
-        closing = () if last_id == self.end_id else self._closing
-        parts = [*closing, *self._glue, user, *self._opening]
-        return self._encode(parts, first=False)
+        # The end is encoded in any case: it may swallow the blanks behind it.
+        ids = self._encode([*self._closing, *self._glue, user, *self._opening], first=False)
+        return ids[len(self._closed) :] if last_id == self.end_id else ids
 
     def plain(self, text: str) -> list[int]:
         """Token ids of a text in which control tokens are plain text: ``<|im_end|>`` is ten
@@ -241,11 +242,10 @@ class Chat:
             return ids[ids.index(self.end_id) + 1 :]
 
         wanted = [amid(text) for text in _BEGINNINGS]
-        if self.tokenizer.added_tokens_decoder[self.end_id].rstrip:
-            return ""
+        texts = [self._stripped(text, self.end_id, None) for text in _BEGINNINGS]
         for lead in ("", *_LEADS):
             self._lead = lead
-            found = [self._led(text) if lead else self._raw(text) for text in _BEGINNINGS]
+            found = [self._led(text) if lead else self._raw(text) for text in texts]
             if found == wanted:
                 return lead
         raise ValueError("the tokenizer begins a text in a way that is not known here")

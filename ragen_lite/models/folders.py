@@ -96,18 +96,14 @@ def check_weights(name: str, model: Any) -> None:
 
 
 def ends_of(model: Any) -> frozenset[int]:
-    """The tokens that end a reply, by the model's generation_config.json and config.json.
+    """The tokens that end a reply, by the model's generation_config.json, or else its config.json.
 
     Several families have more than one (Qwen3, Llama 3, Gemma 3).
     """
-    found: set[int] = set()
-    for config in (model.generation_config, model.config, text_config(model)):
-        ends = getattr(config, "eos_token_id", None)
-        if isinstance(ends, int):
-            found.add(ends)
-        elif isinstance(ends, Iterable):
-            found |= set(ends)
-    return frozenset(found)
+    ends = model.generation_config.eos_token_id
+    if isinstance(ends, Iterable):
+        return frozenset(ends)
+    return frozenset({ends} - {None})
 
 
 def plain_ids(tokenizer: Any, chat: Chat, model: Any) -> NDArray[np.int64]:
