@@ -4,7 +4,7 @@ BIN := .venv/bin
 # As ragen_lite/__init__.py has it, for programs that load torch first.
 export GOMP_SPINCOUNT := 1000
 
-.PHONY: setup train test test-all test-gate test-vllm test-pretrained bench bench-vllm style docs golden lint format tiny clean
+.PHONY: setup train test test-all test-gate test-vllm test-pretrained test-gpu bench bench-vllm bench-gpu style docs golden lint format tiny clean
 
 setup: .venv/installed
 
@@ -45,6 +45,13 @@ test-pretrained: .venv/installed-pretrained
 .venv/installed-pretrained: .venv/installed requirements-pretrained.txt
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-pretrained.txt
 	touch $@
+
+# What has to be seen on a GPU; without one they say so and skip.
+test-gpu: setup
+	$(BIN)/python -m pytest -m gpu -n 0 -rs --timeout 600 tests/gpu
+
+bench-gpu: setup
+	$(BIN)/python -m benchmarks.gpu
 
 bench: setup
 	$(BIN)/python benchmarks/environments.py

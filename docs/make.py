@@ -1,7 +1,8 @@
 """The parts of the documents that are made from the source: python docs/make.py [--check]
 
 They stand between ``<!-- NAME -->`` and ``<!-- end -->``: the tree of the files, the environments,
-the algorithms with their options, old keys and new ones, the metrics, and the families of models.
+the algorithms with their options, old keys and new ones, the metrics, the families of
+models, and what a GPU was measured to do.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ast
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import ragen_lite  # noqa: E402
+from benchmarks.gpu import table  # noqa: E402
 from benchmarks.style import FOLDERS, sources, tree_of  # noqa: E402
 from ragen_lite.config.groups import DEFAULTS, TABLES, entry_of  # noqa: E402
 from ragen_lite.config.keys import flatten, options  # noqa: E402
@@ -29,7 +32,13 @@ from ragen_lite.envs.registry import short_name  # noqa: E402
 from ragen_lite.runs.metrics import METRICS  # noqa: E402
 from tests.fixtures.families import EXACT, REFUSED  # noqa: E402
 
-DOCUMENTS = ("README.md", "docs/algorithms.md", "docs/metrics.md", "docs/models.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/algorithms.md",
+    "docs/metrics.md",
+    "docs/models.md",
+    "benchmarks/RESULTS.md",
+)
 WIDTH = 30  # columns of the tree's names
 # Options that most tasks have, which the table of tasks leaves out.
 COMMON = {"max_turns", "max_actions_per_turn", "max_actions", "render_mode", "self"}
@@ -126,7 +135,14 @@ def families() -> list[str]:
     return lines + [row(name, "refused", words) for name, (words, _) in REFUSED.items()]
 
 
+def gpu() -> list[str]:
+    """What ``make bench-gpu`` measured, if it did."""
+    path = ROOT / "benchmarks" / "gpu.json"
+    return table(json.loads(path.read_text()) if path.is_file() else None)
+
+
 PARTS = {
+    "gpu": gpu,
     "families": families,
     "tree": tree,
     "environments": environments,
