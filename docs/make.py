@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import ragen_lite  # noqa: E402
-from benchmarks.gpu import table  # noqa: E402
+from benchmarks.gpu import table as card_table  # noqa: E402
 from benchmarks.style import FOLDERS, sources, tree_of  # noqa: E402
 from ragen_lite.config.groups import DEFAULTS, TABLES, entry_of  # noqa: E402
 from ragen_lite.config.keys import flatten, options  # noqa: E402
@@ -138,7 +138,7 @@ def families() -> list[str]:
 def gpu() -> list[str]:
     """What ``make bench-gpu`` measured, if it did."""
     path = ROOT / "benchmarks" / "gpu.json"
-    return table(json.loads(path.read_text()) if path.is_file() else None)
+    return card_table(json.loads(path.read_text()) if path.is_file() else None)
 
 
 PARTS = {
