@@ -27,19 +27,16 @@ from ragen_lite.agents.engines.protocol import (
     StaleWeights,
     check_request,
 )
-from ragen_lite.agents.engines.vllm_setup import engine_arguments, import_vllm
+from ragen_lite.agents.engines.vllm_setup import (
+    HEAD,
+    engine_arguments,
+    has_head,
+    import_vllm,
+    vectors_of,
+)
 from ragen_lite.agents.trajectory import Completion, Stop
 
 EMBEDDING = "model.embed_tokens.weight"
-HEAD = "lm_head.weight"
-
-
-def _vectors(worker: Any) -> dict[str, Tensor]:
-    """Run by vLLM's workers: the vectors of their model. The norms among them are kept by vLLM just
-    as they came."""
-    return {
-        name: p.detach().cpu() for name, p in worker.get_model().named_parameters() if p.dim() == 1
-    }
 
 
 @contextlib.contextmanager
@@ -92,11 +89,11 @@ class VLLMEngine:
             )
         self._dtype = getattr(torch, setup.dtype)
         self._tensor_parallel = int(arguments.get("tensor_parallel_size", 1))
-        self._start(vllm, setup.model.config, arguments)
+        self._start(vllm, setup.model, arguments)
         VLLMEngine._open = True
         self._prepare_requests()
 
-    def _start(self, vllm: Any, config: Any, arguments: dict[str, Any]) -> None:
+    def _start(self, vllm: Any, model: Any, arguments: dict[str, Any]) -> None:
         """Build vLLM's engine from the model's configuration; torch's state stays as it was."""
         set_num_threads = torch.set_num_threads
         threads = torch.get_num_threads()
@@ -107,7 +104,9 @@ class VLLMEngine:
             torch.random.fork_rng(devices=[]),  # vLLM seeds the generator anew
         ):
             warnings.simplefilter("ignore")
-            config.save_pretrained(folder)
+            # vLLM takes what names no architecture for a model of embeddings.
+            model.config.architectures = [type(model).__name__]
+            model.config.save_pretrained(folder)
             try:
                 engine_args = vllm.EngineArgs(model=folder, **arguments)
                 llm = vllm.LLMEngine.from_engine_args(engine_args)
@@ -211,7 +210,7 @@ class VLLMEngine:
                 f"{len(missing)} of {len(self._names)} tensors are missing, such as {min(missing)}"
             )
         self._names = set(weights)
-        if self._cpu and HEAD not in weights:
+        if self._cpu and HEAD not in weights and all(self.llm.collective_rpc(has_head)):
             weights[HEAD] = weights[EMBEDDING]
         if self._tensor_parallel > 1:  # the workers are processes, so the tensors travel
             weights = {name: tensor.to(self._dtype).cpu() for name, tensor in weights.items()}
@@ -219,7 +218,7 @@ class VLLMEngine:
             self.llm.collective_rpc(
                 "reload_weights", kwargs={"weights_iterator": list(weights.items())}
             )
-            held = self.llm.collective_rpc(_vectors)
+            held = self.llm.collective_rpc(vectors_of)
             if self._asleep:
                 self._asleep = not self.llm.wake_up(tags=["kv_cache"])
             clean = not self._asleep and self.llm.reset_prefix_cache()

@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 from packaging.version import Version
+from torch import Tensor
 
 from ragen_lite.agents.engines.protocol import EngineSetup, EngineUnavailable
 
 OLDEST = "0.32"
 TOO_NEW = "0.34"
 INSTALL = f"pip install 'vllm>={OLDEST},<{TOO_NEW}'"
+HEAD = "lm_head.weight"
 BLOCK = 32  # tokens of a block of the cache on a CPU
 
 # What the engine decides, since the trainer's exactness hangs on it, and by which key, if any.
@@ -150,3 +152,16 @@ def _on_a_cpu(setup: EngineSetup, share: float) -> dict[str, Any]:
         "hf_overrides": {"tie_word_embeddings": False},
         "kv_cache_memory_bytes": int(min(needed, share * memory)),
     }
+
+
+def vectors_of(worker: Any) -> dict[str, Tensor]:
+    """Run by vLLM's workers: the vectors of their model. The norms among them are kept by vLLM just
+    as they came."""
+    return {
+        name: p.detach().cpu() for name, p in worker.get_model().named_parameters() if p.dim() == 1
+    }
+
+
+def has_head(worker: Any) -> bool:
+    """Run by vLLM's workers: whether their model has a head apart from its embedding."""
+    return HEAD in dict(worker.get_model().named_parameters())

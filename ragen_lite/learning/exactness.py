@@ -189,5 +189,6 @@ def check_exact(
             raise Inexact(
                 f"{family}: the {name}'s log-probs are {gap:.2g} nats off the model's own plain "
                 f"forward pass (at most {tolerance:g}), so another model would be trained than the "
-                "one that samples; take a model of another family (docs/models.md)"
+                "one that samples; take another engine, or a model of another family "
+                "(docs/models.md)"
             )

@@ -22,7 +22,7 @@ from ragen_lite.learning.exactness import check_exact
 from ragen_lite.learning.scoring import casting, scorer
 from ragen_lite.learning.sync import WeightSync
 from ragen_lite.models.loading import Policy
-from ragen_lite.models.lora import merged_weights
+from ragen_lite.models.lora import stored_weights
 
 Note = Callable[[str], None]
 
@@ -130,9 +130,9 @@ def start_engine(
     cast = casting(policy.model, policy.autocast)
     score = scorer(policy.model, temperature, cast)
     plain = policy.plain_ids
-    # An engine with a model of its own is given LoRA's matrices as part of the weights.
+    # An engine with a model of its own is given the weights as a folder would hold them.
     shared = engine_class(config.name).same_arithmetic
-    weights = None if shared else merged_weights
+    weights = None if shared else stored_weights
     sync = WeightSync(policy.model, score, plain, policy.dtype, temperature, weights)
     first = True
 

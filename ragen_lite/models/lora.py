@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.core_model_loading import revert_weight_conversion
 
 from ragen_lite.config.schema import ConfigError
 
@@ -88,6 +89,15 @@ def switched_off(adapter: Any) -> Iterator[Any]:
     """The model as it was without its adapter."""
     with adapter.disable_adapter():
         yield adapter.get_base_model()
+
+
+def stored_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """All weights of a model as its folder would name them, with LoRA's matrices added in.
+
+    In memory a mixture of experts is packed; on disk, and to vLLM, each expert has its own tensors.
+    """
+    weights = revert_weight_conversion(model, dict(merged_weights(model)))
+    yield from weights.items()
 
 
 def merged_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
