@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.records import as_record
 from ragen_lite.agents.trajectory import Sampling, Start, Trajectory, group_by_instance
 from ragen_lite.config.command_line import command
 from ragen_lite.config.groups import Algorithm, algorithm_of, name_of
-from ragen_lite.config.schema import Config, TrainConfig
+from ragen_lite.config.schema import Config, ConfigError, TrainConfig
 from ragen_lite.envs.splits import SPLITS, task_seed
 from ragen_lite.learning import generation
 from ragen_lite.learning.correction import apply_correction
@@ -177,6 +178,7 @@ def open_trainer(config: Config) -> Iterator[Trainer]:
     algorithm = algorithm_of(config)
     spec = make_spec(config.env)
     check_splits(spec, *SPLITS)
+    check_solver(spec, algorithm)
     policy = load_policy(config.model, config.seed, config.engine.max_model_len)
     run, wandb = open_run(config, run_slug(spec.id, "train", config.run.name))
     with run.beginning(), Display(run, config.train, wandb) as display:
@@ -217,6 +219,14 @@ def open_trainer(config: Config) -> Iterator[Trainer]:
             raise
         finally:
             session.close()
+
+
+def check_solver(spec: EnvSpec, algorithm: Algorithm) -> None:
+    """Raise ConfigError for a credit that reads the solver where the task has none."""
+    needed = getattr(algorithm.credit, "needs_solver", False)
+    if needed and "solver" not in baselines(spec):
+        chosen = name_of("credit", algorithm.credit)
+        raise ConfigError(f"credit={chosen} is judged by the solver, which {spec.id} does not have")
 
 
 def reference_of(config: Config, algorithm: Algorithm, policy: Policy) -> Reference | None:

@@ -14,13 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragen_lite.agents.trajectory import Group, Trajectory
+from ragen_lite.algorithms.options import share
 
 Array = NDArray[np.float64]
 EPSILON = 1e-6  # verl's, added to the spread before dividing by it
 
 
 class Advantage(Protocol):
-    """What an entry of the table makes, once its options are set."""
+    """What an entry of the table makes, once its options are set.
+
+    One that reads the solver's regret says ``needs_solver = True``.
+    """
 
     def __call__(self, groups: Sequence[Group]) -> list[Array]:
         """One array a context, one entry a token, in nested order of groups and trajectories."""
@@ -70,6 +74,19 @@ def spread_trajectories(group: Group, per_trajectory: Array) -> list[Array]:
     return arrays
 
 
+def discounted_turns(trajectory: Trajectory, gamma: float = 1.0) -> Array:
+    """The return from each turn on, one number a turn, discounted by ``gamma`` a turn.
+
+    >>> # rewards .1, 0, 1 and gamma .9 give .91, .9, 1
+    """
+    returns = np.zeros(len(trajectory.turns))
+    after = 0.0
+    for k in range(len(returns) - 1, -1, -1):
+        after = trajectory.turns[k].reward + gamma * after
+        returns[k] = after
+    return returns
+
+
 def returns_of(group: Group) -> Array:
     """The return of each trajectory of a group."""
     return np.array([trajectory.returns for trajectory in group.trajectories])
@@ -88,6 +105,15 @@ class GRPO:
         for group in groups:
             arrays += spread_trajectories(group, standardise(returns_of(group), self.normalize))
         return arrays
+
+
+@dataclass(frozen=True)
+class DrGRPO:
+    """One advantage a trajectory: its return less its group's mean (arXiv:2503.20783)."""
+
+    def __call__(self, groups: Sequence[Group]) -> list[Array]:
+        """See Advantage."""
+        return GRPO(normalize=False)(groups)
 
 
 @dataclass(frozen=True)
@@ -115,6 +141,11 @@ class TurnReturn:
 
     normalize: bool = True
     """Divide by the sample standard deviation of those members."""
+    gamma: float = 1.0
+    """Discount of a turn."""
+
+    def __post_init__(self) -> None:
+        share("gamma", self.gamma)
 
     def __call__(self, groups: Sequence[Group]) -> list[Array]:
         """See Advantage."""
@@ -125,8 +156,8 @@ class TurnReturn:
 
     def _of_group(self, group: Group) -> list[Array]:
         members = group.trajectories
-        # Sums from the end: what a member still earned from each of its turns on.
-        to_go = [np.cumsum([turn.reward for turn in t.turns][::-1])[::-1] for t in members]
+        # What a member still earned from each of its turns on.
+        to_go = [discounted_turns(t, self.gamma) for t in members]
         per_turn = [np.zeros(len(t.turns)) for t in members]
         for k in range(max((len(t.turns) for t in members), default=0)):
             # Only members that reached turn k can be compared at turn k.

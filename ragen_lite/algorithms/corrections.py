@@ -91,3 +91,55 @@ class SequenceWeights(_Truncated):
     def __call__(self, gaps: Array) -> Array:
         """See Correction."""
         return self.truncated(np.full_like(gaps, gaps.sum()))
+
+
+@dataclass(frozen=True)
+class _Masked:
+    lowest: float = 0.5
+    """The smallest importance weight that counts; a smaller one is 0."""
+    highest: float = 5.0
+    """The largest importance weight that counts; a larger one is 0."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lowest <= 1:
+            raise BadOption("lowest", f"{self.lowest}: it must be from 0 to 1")
+        if not self.highest >= 1:
+            raise BadOption("highest", f"{self.highest}: it must be 1 or more")
+
+    @property
+    def active(self) -> bool:
+        """See Correction."""
+        return True
+
+    def masked(self, gaps: Array) -> Array:
+        """The weights of these differences, 0 outside the bounds."""
+        # Cut before the exponential, so that a large gap cannot overflow.
+        weights: Array = np.exp(np.minimum(gaps, np.log(self.highest) + 1))
+        inside = (weights >= self.lowest) & (weights <= self.highest)
+        return np.where(inside, weights, 0.0)
+
+
+@dataclass(frozen=True)
+class TokenMask(_Masked):
+    """Each token its own weight, and none where it is too large or too small (IcePop).
+
+    >>> TokenMask()(np.log([2.5, 1.0, 0.4])).round(3).tolist()
+    [2.5, 1.0, 0.0]
+    """
+
+    def __call__(self, gaps: Array) -> Array:
+        """See Correction."""
+        return self.masked(gaps)
+
+
+@dataclass(frozen=True)
+class SequenceMask(_Masked):
+    """All tokens the weight of the whole sample, and none where it is too large or too small.
+
+    >>> SequenceMask()(np.log([2.5, 0.5])).round(3).tolist()
+    [1.25, 1.25]
+    """
+
+    def __call__(self, gaps: Array) -> Array:
+        """See Correction."""
+        return self.masked(np.full_like(gaps, gaps.sum()))

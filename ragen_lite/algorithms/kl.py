@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ragen_lite.algorithms.losses import LossInputs
+from ragen_lite.algorithms.losses import LossInputs, ratio_of
 from ragen_lite.algorithms.options import BadOption
 
 
@@ -69,6 +69,9 @@ class NoKL:
 class _KL:
     coef: float = 0.001
     """Weight of the KL in the loss."""
+    unbiased: bool = False
+    """Times the importance ratio, with its gradient: the estimate of the present policy's KL, whose
+    gradient is right for every estimator (arXiv:2512.02556)."""
 
     def __post_init__(self) -> None:
         if not self.coef > 0:
@@ -84,6 +87,10 @@ class _KL:
         assert tokens.reference_logprobs is not None
         return tokens.logprobs - tokens.reference_logprobs
 
+    def weighted(self, estimates: Tensor, tokens: LossInputs) -> Tensor:
+        """The estimates, as unbiased as they are asked to be."""
+        return ratio_of(tokens) * estimates if self.unbiased else estimates
+
 
 @dataclass(frozen=True)
 class K1(_KL):
@@ -91,7 +98,7 @@ class K1(_KL):
 
     def estimate(self, tokens: LossInputs) -> Tensor:
         """See Penalty."""
-        return k1(self.gap(tokens))
+        return self.weighted(k1(self.gap(tokens)), tokens)
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ class K2(_KL):
 
     def estimate(self, tokens: LossInputs) -> Tensor:
         """See Penalty."""
-        return k2(self.gap(tokens))
+        return self.weighted(k2(self.gap(tokens)), tokens)
 
 
 @dataclass(frozen=True)
@@ -109,4 +116,4 @@ class K3(_KL):
 
     def estimate(self, tokens: LossInputs) -> Tensor:
         """See Penalty."""
-        return k3(self.gap(tokens))
+        return self.weighted(k3(self.gap(tokens)), tokens)

@@ -93,11 +93,15 @@ class PPO(Loss):
     """Lower clip ratio: a ratio below 1 - clip_low earns no more."""
     clip_high: float = 0.28
     """Upper clip ratio: a ratio above 1 + clip_high earns no more (DAPO's clip-higher)."""
+    dual_clip: float = 0.0
+    """Where the advantage is below 0, the ratio counts up to this (verl's is 3); 0: without end."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         not_negative("clip_low", self.clip_low)
         not_negative("clip_high", self.clip_high)
+        if self.dual_clip and not self.dual_clip > 1:
+            raise BadOption("dual_clip", f"{self.dual_clip}: it must be above 1, or 0")
 
     def __call__(self, tokens: LossInputs) -> LossOutput:
         """See Loss."""
@@ -107,7 +111,11 @@ class PPO(Loss):
         bound = clipped * tokens.advantages
         # Where the clipped objective is the smaller one, the gradient is zero.
         outside = (free > bound).to(ratio.dtype)
-        return LossOutput(-torch.minimum(free, bound), {"train/clip_fraction": outside})
+        least = torch.minimum(free, bound)
+        if self.dual_clip:
+            floor = self.dual_clip * tokens.advantages
+            least = torch.where(tokens.advantages < 0, torch.maximum(least, floor), least)
+        return LossOutput(-least, {"train/clip_fraction": outside})
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,18 @@ class BadOption(ValueError):
         self.why = why
 
 
+def share(key: str, value: float) -> None:
+    """Raise BadOption for a value that is not from 0 to 1."""
+    if not 0 <= value <= 1:
+        raise BadOption(key, f"{value}: it must be from 0 to 1")
+
+
+def above_zero(key: str, value: float) -> None:
+    """Raise BadOption for a value that is not above 0."""
+    if not value > 0:
+        raise BadOption(key, f"{value}: it must be above 0")
+
+
 def not_negative(key: str, value: float) -> None:
     """Raise BadOption for a value below 0."""
     if not value >= 0:

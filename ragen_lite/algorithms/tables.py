@@ -8,18 +8,33 @@ from __future__ import annotations
 
 ADVANTAGES = {
     "grpo": "ragen_lite.algorithms.advantages:GRPO",
+    "dr_grpo": "ragen_lite.algorithms.advantages:DrGRPO",
     "rloo": "ragen_lite.algorithms.advantages:RLOO",
+    "reinforce": "ragen_lite.algorithms.batch_credit:BatchMean",
+    "reinforce_pp": "ragen_lite.algorithms.batch_credit:ReinforcePP",
+    "maxrl": "ragen_lite.algorithms.batch_credit:MaxRL",
     "turn_return": "ragen_lite.algorithms.advantages:TurnReturn",
+    "rebn": "ragen_lite.algorithms.batch_credit:ReBN",
+    "gigpo": "ragen_lite.algorithms.turn_credit:GiGPO",
+    "oracle": "ragen_lite.algorithms.turn_credit:Oracle",
 }
 
 LOSSES = {
     "ppo": "ragen_lite.algorithms.losses:PPO",
+    "gspo": "ragen_lite.algorithms.ratio_losses:GSPO",
+    "cispo": "ragen_lite.algorithms.ratio_losses:CISPO",
+    "sapo": "ragen_lite.algorithms.ratio_losses:SAPO",
+    "dppo": "ragen_lite.algorithms.ratio_losses:DPPO",
+    "gmpo": "ragen_lite.algorithms.ratio_losses:GMPO",
     "reinforce": "ragen_lite.algorithms.losses:Reinforce",
 }
 
 FILTERS = {
     "outcome": "ragen_lite.algorithms.filters:MixedOutcomes",
     "spread": "ragen_lite.algorithms.filters:Spread",
+    "top_k": "ragen_lite.algorithms.filters:TopK",
+    "top_p": "ragen_lite.algorithms.filters:TopP",
+    "min_p": "ragen_lite.algorithms.filters:MinP",
     "none": "ragen_lite.algorithms.filters:KeepAll",
 }
 
@@ -34,4 +49,6 @@ CORRECTIONS = {
     "off": "ragen_lite.algorithms.corrections:NoCorrection",
     "token": "ragen_lite.algorithms.corrections:TokenWeights",
     "sequence": "ragen_lite.algorithms.corrections:SequenceWeights",
+    "token_mask": "ragen_lite.algorithms.corrections:TokenMask",
+    "sequence_mask": "ragen_lite.algorithms.corrections:SequenceMask",
 }

@@ -81,7 +81,8 @@ def test_turn_credit() -> None:
 
 @pytest.mark.parametrize("name", ADVANTAGES)
 def test_a_group_without_variance_has_no_credit_at_all(name: str) -> None:
-    same = Group(tuple(trajectory([0.1]) for _ in range(3)))
+    calm = made([turn(2, 4, 0.1, regret=1.0)], 4, Outcome.OUT_OF_TURNS)
+    same = Group((calm, calm, calm))
     assert all((a == 0.0).all() for a in resolve(ADVANTAGES[name])()([same]))
 
 
