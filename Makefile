@@ -60,6 +60,7 @@ bench: setup
 	$(BIN)/python benchmarks/instances.py
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/learner.py
+	$(BIN)/python -m benchmarks.credits
 
 bench-vllm: .venv/installed-vllm
 	$(BIN)/python benchmarks/vllm_rollout.py

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.credits import by_turn, ranks, same_sign, spearman
 from ragen_lite.agents.trajectory import Group, Outcome, Trajectory
 from ragen_lite.algorithms.advantages import (
     GRPO,
@@ -202,6 +203,18 @@ def test_a_step_without_groups_and_a_trajectory_without_turns_have_no_credit(nam
     empty = made([], 0, Outcome.OUT_OF_TOKENS)
     arrays = credit([Group((empty, played([0.5], regret=[0.0])))])
     assert [len(a) for a in arrays] == [0, 3] and all(np.isfinite(a).all() for a in arrays)
+
+
+def test_how_credits_are_compared() -> None:
+    a = np.array([1.0, 2.0, 3.0, 4.0])
+    assert spearman(a, a**3) == pytest.approx(1) and spearman(a, -a) == pytest.approx(-1)
+    assert (
+        spearman(a, np.array([1.0, 3.0, 2.0, 4.0])) == pytest.approx(0.8)
+        and spearman(a, a * 0) == 0
+    )
+    assert ranks(np.array([5.0, 1.0, 5.0])).tolist() == [1.5, 0, 1.5]
+    assert same_sign(np.array([1.0, -1, 0, 2]), np.array([3.0, 1, 5, 0])) == 0.5
+    assert [v.tolist() for v in by_turn([P], DrGRPO())] == [pytest.approx([2 / 3, -1 / 3, -1 / 3])]
 
 
 @pytest.mark.parametrize("credit", [TurnReturn, ReBN, ReinforcePP, GiGPO])
