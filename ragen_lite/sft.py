@@ -24,7 +24,7 @@ from ragen_lite.runs.demonstrations import Source, make_source
 from ragen_lite.runs.display import Display
 from ragen_lite.runs.evaluation import make_spec
 from ragen_lite.runs.folder import run_slug
-from ragen_lite.runs.interruption import Interrupted, StopSignal
+from ragen_lite.runs.interruption import StopSignal
 from ragen_lite.runs.report import write_report
 from ragen_lite.runs.session import Session, open_session
 
@@ -86,18 +86,8 @@ def open_trainer(config: Config) -> Iterator[SupervisedTrainer]:
             display=display,
             stop=StopSignal(),
         )
-        try:
+        with session.ending(trainer.stop, write_report):
             yield trainer
-        except Interrupted:
-            session.save()
-            display.note(session.farewell())
-            trainer.stop.leave()
-        except BaseException:
-            # Whatever ends a run, the steps that were finished stay.
-            session.rescue()
-            raise
-        finally:
-            session.close()
 
 
 def learn_step(trainer: SupervisedTrainer, step: int) -> dict[str, float]:

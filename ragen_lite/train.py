@@ -33,7 +33,7 @@ from ragen_lite.runs import notices
 from ragen_lite.runs.display import Display
 from ragen_lite.runs.evaluation import baselines, check_splits, make_spec, play_scripted
 from ragen_lite.runs.folder import Run, run_slug
-from ragen_lite.runs.interruption import Interrupted, StopSignal
+from ragen_lite.runs.interruption import StopSignal
 from ragen_lite.runs.metrics import rollout_metrics
 from ragen_lite.runs.report import result_lines, write_report
 from ragen_lite.runs.session import Session, open_session
@@ -206,19 +206,8 @@ def open_trainer(config: Config) -> Iterator[Trainer]:
         )
         # An evaluation can be stopped by a signal too, between two tokens.
         session.evaluator.on_progress = trainer.on_progress
-        try:
+        with session.ending(trainer.stop, write_report):
             yield trainer
-        except Interrupted:
-            session.save()
-            write_report(run)
-            display.note(session.farewell())
-            trainer.stop.leave()
-        except BaseException:
-            # Whatever ends a run, the steps that were finished stay.
-            session.rescue()
-            raise
-        finally:
-            session.close()
 
 
 def check_solver(spec: EnvSpec, algorithm: Algorithm) -> None:

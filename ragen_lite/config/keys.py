@@ -71,6 +71,18 @@ def all_options(group: str) -> set[str]:
     return {key.name for name in TABLES[group] for key in options(group, name)}
 
 
+def with_defaults(values: dict[str, Any]) -> dict[str, Any]:
+    """Values by key, and the defaults of what is missing: an older version had fewer keys."""
+    found = dict(values)
+    known = list(keys())
+    for group, table in TABLES.items():
+        if found.get(group) in table:
+            known += options(group, found[group])
+    for key in known:
+        found.setdefault(key.name, key.default)
+    return found
+
+
 def flatten(nested: dict[str, Any]) -> dict[str, Any]:
     """A nested configuration, such as a run's config.yaml, as values by key.
 

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from ragen_lite.agents.records import upgrade_record
-from ragen_lite.config.keys import flatten
+from ragen_lite.config.keys import flatten, with_defaults
 from ragen_lite.config.old_keys import upgrade_values
 from ragen_lite.config.schema import ConfigError, RunConfig
 from ragen_lite.envs.files import file_records
@@ -189,7 +189,8 @@ class Run:
             raise ConfigError(f"run.resume: {path} cannot be read: {error}") from error
         if not isinstance(saved, dict):
             raise ConfigError(f"run.resume: {path} holds no configuration")
-        old = upgrade_values(flatten({str(key): value for key, value in saved.items()}))
+        values = flatten({str(key): value for key, value in saved.items()})
+        old = with_defaults(upgrade_values(values))
         new = flatten(settings)
         return [
             f"{key} (was {old.get(key)}, now {new.get(key)})"

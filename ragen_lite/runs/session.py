@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from ragen_lite.learning.sync import WeightSync
 from ragen_lite.models.loading import Policy
 from ragen_lite.runs.evaluation import WATCHED, Evaluator, val_baselines, val_metrics
 from ragen_lite.runs.folder import Run
+from ragen_lite.runs.interruption import Interrupted, StopSignal
 from ragen_lite.runs.settings import Settings
 from ragen_lite.runs.summaries import as_measurement
 
@@ -91,6 +93,26 @@ class Session:
         if failures:
             self.note(f"measuring on {split}: failed environments: {failures}")
         return played
+
+    @contextlib.contextmanager
+    def ending(self, stop: StopSignal, report: Callable[[Run], None]) -> Iterator[None]:
+        """However what happens within it ends, the finished steps are saved.
+
+        A stop that was asked for leaves a report too, and ends the process as a signal does.
+        """
+        try:
+            yield
+        except Interrupted:
+            self.save()
+            report(self.run)
+            self.note(self.farewell())
+            stop.leave()
+        except BaseException:
+            # Whatever ends a run, the steps that were finished stay.
+            self.rescue()
+            raise
+        finally:
+            self.close()
 
     def rescue(self) -> None:
         """Save the finished steps after a failure, if that can still be done, and say so.
