@@ -23,7 +23,7 @@ _SYSTEM = "\ue000s\ue001"
 # Texts by which the pieces are held against the template's own encoding.
 _SAMPLES = ("You play.", "Turn 1: go?", "Up", "Turn 2: and now?")
 # Texts by which it is seen how a tokenizer begins a text, and what may stand before it unmerged.
-_BEGINNINGS = ("x", " x", "user\nx", "[INST] x", "1", "é")
+_BEGINNINGS = ("x", " x", "\nx", "\n\nx", "user\nx", "[INST] x", "1", "é")
 _LEADS = ("\n", "\x00", "☃")
 # What marks a role; but a thought may be spoken of, so its marks are no control tokens.
 _MARK = re.compile(r"(?!.*think)(?:<.{2,}>|\[.{2,}\])")
@@ -74,6 +74,8 @@ class Chat:
             self._has_system = False
             before, after = self._split([user], _USER)
             start = [before, "\n\n", after]
+        blanks = self._render([{"role": "user", "content": f" {_USER} "}], tokenize=False)
+        self._trims = f" {_USER} " not in blanks
         turn = [user, {"role": "assistant", "content": _REPLY}, {"role": "user", "content": _NEXT}]
         _, between, opening = self._split(turn, _REPLY, _NEXT)
         self._control = control_tokens(tokenizer, "".join([*start, between, opening]))
@@ -104,7 +106,7 @@ class Chat:
     def start(self, system: str, user: str) -> list[int]:
         """Token ids of a conversation up to where its first reply begins."""
         before, between, after = self._start
-        parts = [*before, system, *between, user, *after]
+        parts = [*before, self._trimmed(system), *between, self._trimmed(user), *after]
         return self._encode(parts, first=True)
 
     def follow(self, last_id: int, user: str) -> list[int]:
@@ -113,7 +115,8 @@ class Chat:
         A reply that was cut at its length gets its end token here, unsampled.
         """
         # The end is encoded in any case: it may swallow the blanks behind it.
-        ids = self._encode([*self._closing, *self._glue, user, *self._opening], first=False)
+        parts = [*self._closing, *self._glue, self._trimmed(user), *self._opening]
+        ids = self._encode(parts, first=False)
         return ids[len(self._closed) :] if last_id == self.end_id else ids
 
     def plain(self, text: str) -> list[int]:
@@ -151,6 +154,10 @@ class Chat:
             part, rest = rest.split(holder)
             parts.append(part)
         return [*parts, rest]
+
+    def _trimmed(self, text: str) -> str:
+        """The text as the template shows it: some take the blanks around a message off."""
+        return text.strip() if self._trims else text
 
     def _layout(self, text: str) -> Layout:
         """A text of the template with its control tokens as ids."""
@@ -223,7 +230,12 @@ class Chat:
         ids: list[int] = self.tokenizer.encode(
             text, add_special_tokens=False, split_special_tokens=True
         )
-        return ids
+        if self.control_ids.isdisjoint(ids):
+            return ids
+        # A tokenizer that rewrites texts (full-width brackets as plain ones) has made one after
+        # all. No character alone is one.
+        apart = [self._raw(char) for char in text] if len(text) > 1 else []
+        return [id for part in apart for id in part]
 
     def _led(self, text: str) -> list[int]:
         """The ids of a text behind the lead, without the lead's own."""
@@ -241,8 +253,9 @@ class Chat:
             ids: list[int] = self.tokenizer.encode(control + text, add_special_tokens=False)
             return ids[ids.index(self.end_id) + 1 :]
 
-        wanted = [amid(text) for text in _BEGINNINGS]
-        texts = [self._stripped(text, self.end_id, None) for text in _BEGINNINGS]
+        beginnings = [text for text in _BEGINNINGS if not self._words.search(text)]
+        wanted = [amid(text) for text in beginnings]
+        texts = [self._stripped(text, self.end_id, None) for text in beginnings]
         for lead in ("", *_LEADS):
             self._lead = lead
             found = [self._led(text) if lead else self._raw(text) for text in texts]

@@ -51,6 +51,8 @@ def evaluate(config: Config) -> None:
             f"{part_of(config)}, so each is taken once"
         )
     models = models_of(config)
+    if config.eval.samples > 1 and not models:
+        raise ConfigError(f"eval.samples={config.eval.samples} does nothing without a model")
     played: Played = {}
     for path in models:
         measure = measure_server if path.startswith("openai:") else measure_model

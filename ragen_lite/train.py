@@ -219,10 +219,10 @@ def check_solver(spec: EnvSpec, algorithm: Algorithm) -> None:
 
 
 def reference_of(config: Config, algorithm: Algorithm, policy: Policy) -> Reference | None:
-    """The starting model, where the KL penalty needs it; with LoRA the model without it."""
+    """The starting model, where the KL penalty needs it: with new LoRA, the model without it."""
     if not algorithm.kl.needs_reference:
         return None
-    if policy.adapter is not None:
+    if policy.adapter is not None and policy.fresh:
         return partial(switched_off, policy.adapter)
     return frozen(load_policy(config.model, config.seed).model)
 

@@ -54,8 +54,11 @@ class SlotCache(Cache):  # type: ignore[misc]
         room = self._room(length)
         for store in (self.keys, self.values):
             for layer, old in enumerate(store):
-                store[layer] = old.new_zeros(old.shape[0], old.shape[1], room, old.shape[3])
-                store[layer][:, :, : old.shape[2] - 1] = old[:, :, :-1]
+                slots, heads, length, size = old.shape
+                new = old.new_zeros(slots, heads, room, size)
+                # The last column is for padding, and holds nothing.
+                new[:, :, : length - 1] = old[:, :, :-1]
+                store[layer] = new
 
     def _room(self, length: int) -> int:
         """Columns for ``length`` tokens now and as many again, and one for padding."""
@@ -69,7 +72,9 @@ class SlotCache(Cache):  # type: ignore[misc]
         if layer_idx == len(self.keys):
             room = self._room(self._length)
             for store, states in ((self.keys, key_states), (self.values, value_states)):
-                store.append(states.new_zeros(self.slots, states.shape[1], room, states.shape[3]))
+                heads = states.shape[1]
+                size = states.shape[3]
+                store.append(states.new_zeros(self.slots, heads, room, size))
         keys = self.keys[layer_idx]
         values = self.values[layer_idx]
         rows, positions = self._write

@@ -143,7 +143,7 @@ def start_engine(
         try:
             sync.load(engine, version())
             if first:
-                check_exact(engine, policy.model, score, plain, temperature, cast, sync.tolerance)
+                check_exact(engine, policy.model, score, plain, temperature, cast, policy.dtype)
             first = False
             sync.check(engine, version())
         except BaseException:

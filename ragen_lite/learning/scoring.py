@@ -77,7 +77,9 @@ def chunked_head(
         tokens = (hidden[i : i + size], targets[i : i + size])
         part = checkpoint(head, output, *tokens, temperature, entropy_grad, use_reentrant=False)
         parts.append(part)
-    return torch.cat([p for p, _ in parts]), torch.cat([e for _, e in parts])
+    logprobs = torch.cat([part[0] for part in parts])
+    entropies = torch.cat([part[1] for part in parts])
+    return logprobs, entropies
 
 
 def token_logprobs(
@@ -117,8 +119,10 @@ def scorer(
             with torch.no_grad(), cast():
                 on_device = to_device(batch, parameter.device)
                 logprobs, _ = token_logprobs(model, on_device, temperature, entropy_grad=False)
-            ends = np.cumsum([samples[i].trained for i in part])
-            values = np.split(logprobs.double().cpu().numpy(), ends[:-1])
+            lengths = [samples[i].trained for i in part]
+            ends = np.cumsum(lengths)
+            flat = logprobs.double().cpu().numpy()
+            values = np.split(flat, ends[:-1])
             for i, scores in zip(part, values, strict=True):
                 found[i] = scores
         return found

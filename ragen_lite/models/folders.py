@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from ragen_lite.agents.chat import Chat
@@ -49,39 +48,73 @@ def source_of(name: str) -> str:
             f"model={name}: no model there ({folder}/config.json is missing); give a Hugging Face "
             "folder, a hub name such as Qwen/Qwen2.5-0.5B-Instruct, tiny or smollm2"
         )
-    return str(folder) if local else name
+    # Whole, since an adapter that is trained on it is read from anywhere.
+    return str(folder.resolve()) if local else name
 
 
-def load_folder(name: str, dtype: torch.dtype) -> Loaded:
-    """The model of a folder or hub name. Raises ConfigError."""
+def load_folder(name: str, dtype: torch.dtype, tokenizer_from: str | None = None) -> Loaded:
+    """The model of a folder or hub name, with the tokenizer of another one if that is asked for.
+
+    Raises ConfigError.
+    """
     source = source_of(name)
     try:
         config = AutoConfig.from_pretrained(source)
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = _load_model(source, config, dtype)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_from or source)
+        model, found = _load_model(source, config, dtype)
+    except Exception as error:  # whatever transformers makes of somebody's files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"model={name} cannot be loaded: {reason}") from error
+    check_names(name, model, found)
     check_weights(name, model)
     return Loaded(model, tokenizer, ends_of(model), source)
 
 
-def _load_model(source: str, config: Any, dtype: torch.dtype) -> Any:
-    """The model with the attention that calculates what its family means."""
+def _load_model(source: str, config: Any, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
+    """The model with the attention that calculates what its family means, and what was found."""
     # Scores that are capped (Gemma 2's) are capped by the family's own attention alone: sdpa leaves
     # the cap out without a word.
     capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
     wanted = ("eager",) if capped else ("sdpa", "eager")
     for attention in wanted:
         try:
-            return AutoModelForCausalLM.from_pretrained(
-                source, dtype=dtype, attn_implementation=attention
+            model, found = AutoModelForCausalLM.from_pretrained(
+                source, dtype=dtype, attn_implementation=attention, output_loading_info=True
             )
+            return model, found
         except ValueError as error:
             # Some families have no sdpa, and say so.
             if attention == wanted[-1] or "attention" not in str(error):
                 raise
     raise AssertionError("unreachable: the last attention returns or raises")
+
+
+def check_names(name: str, model: Any, found: dict[str, Any]) -> None:
+    """Raise ConfigError where the folder and its configuration do not hold the same weights.
+
+    transformers would draw at random what is missing, and leave out what is too much. Parts that
+    the language model does not have (a tower for pictures) may be there.
+    """
+    missing = sorted(found["missing_keys"])
+    # Where this model's layers are, as ``model.layers.``.
+    places = set()
+    for parameter, _ in model.named_parameters():
+        before, layers, _ = parameter.partition(".layers.")
+        if layers:
+            places.add(before + layers)
+    surplus = []
+    for key in sorted(found["unexpected_keys"]):
+        if any(key.startswith(place) for place in places):
+            surplus.append(key)
+    if missing:
+        raise ConfigError(
+            f"model={name}: {len(missing)} of its weights are missing, such as {missing[0]}"
+        )
+    if surplus:
+        raise ConfigError(
+            f"model={name}: {len(surplus)} weights of the folder have no place in its config.json, "
+            f"such as {surplus[0]}"
+        )
 
 
 def check_weights(name: str, model: Any) -> None:
@@ -133,11 +166,14 @@ def positions_of(model: Any, default: int) -> int:
     """How many tokens a conversation may have, by the model's positions."""
     config = text_config(model)
     allowed = int(getattr(config, "max_position_embeddings", default))
-    rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type") in CHANGING:
-        made_for = rope.get("original_max_position_embeddings")
-        made_for = made_for or getattr(config, "original_max_position_embeddings", None)
-        allowed = min(allowed, int(made_for or allowed))
+    told = getattr(config, "rope_parameters", None) or {}
+    # Some families have one for each kind of layer.
+    kinds = [rope for rope in (told, *told.values()) if isinstance(rope, dict)]
+    for rope in kinds:
+        if rope.get("rope_type") in CHANGING:
+            made_for = rope.get("original_max_position_embeddings")
+            made_for = made_for or getattr(config, "original_max_position_embeddings", None)
+            allowed = min(allowed, int(made_for or allowed))
     return allowed
 
 

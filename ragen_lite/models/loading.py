@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ragen_lite.models import lora, scratch
 from ragen_lite.models.folders import (
     Loaded,
     check_vocabulary,
+    check_weights,
     load_folder,
     plain_ids,
     positions_of,
@@ -36,6 +38,7 @@ class Policy:
         max_model_len: longest trajectory, in tokens.
         plain_ids: the token ids that a text can become.
         adapter: peft's wrapper of ``model``, where only LoRA's matrices are trained.
+        fresh: whether the adapter is new, so that the model began without one.
     """
 
     model: Any
@@ -45,6 +48,7 @@ class Policy:
     max_model_len: int
     plain_ids: NDArray[np.int64]
     adapter: Any = None
+    fresh: bool = True
 
     @property
     def autocast(self) -> bool:
@@ -70,12 +74,22 @@ def load_policy(config: ModelConfig, seed: int = 0, max_model_len: int | None = 
         )
     device, dtype, arithmetic = arithmetic_of(config)
     if name.partition(":")[0] == "scratch":
+        if config.lora_rank:
+            raise ConfigError(
+                f"model.lora_rank={config.lora_rank}: an adapter of random weights could never be "
+                "loaded again; leave the key out, or take a folder"
+            )
         loaded = _from_scratch(name, seed, dtype)
         told = None
     else:
         source = source_of(name)
         told = lora.adapter_config(source)
-        loaded = load_folder(name if told is None else lora.base_of(name, told), dtype)
+        if told is None:
+            loaded = load_folder(name, dtype)
+        else:
+            # What was trained with the adapter is what it is used with.
+            own = (Path(source) / "tokenizer_config.json").is_file()
+            loaded = load_folder(lora.base_of(name, told), dtype, source if own else None)
     chat = _chat(name, loaded, config.date)
     model = loaded.model.to(device).eval()
     longest = _longest(model, max_model_len)
@@ -85,10 +99,12 @@ def load_policy(config: ModelConfig, seed: int = 0, max_model_len: int | None = 
     adapter = None
     if told is not None:
         adapter = _with_adapter(config, model, source, told)
+        check_weights(name, model)
     elif config.lora_rank:
         alpha = config.lora_alpha or 2.0 * config.lora_rank
         adapter = lora.add_lora(model, config.lora_rank, alpha, seed)
-    return Policy(model, loaded.tokenizer, chat, arithmetic, longest, plain, adapter)
+    fresh = told is None
+    return Policy(model, loaded.tokenizer, chat, arithmetic, longest, plain, adapter, fresh)
 
 
 def arithmetic_of(config: ModelConfig) -> tuple[torch.device, torch.dtype, str]:
@@ -122,8 +138,12 @@ def _from_scratch(name: str, seed: int, dtype: torch.dtype) -> Loaded:
 def _chat(name: str, loaded: Loaded, date: str) -> Chat:
     try:
         return Chat(loaded.tokenizer, loaded.ends, date)
-    except ValueError as error:
-        raise ConfigError(f"model={name}: {error}") from error
+    # A template is somebody's program: it may raise whatever it likes.
+    except Exception as error:
+        kind = (
+            "" if isinstance(error, ValueError) else f"its chat template: {type(error).__name__}: "
+        )
+        raise ConfigError(f"model={name}: {kind}{error}") from error
 
 
 def _longest(model: Any, asked: int | None) -> int:
@@ -136,9 +156,12 @@ def _longest(model: Any, asked: int | None) -> int:
 
 def _with_adapter(config: ModelConfig, model: Any, folder: str, told: dict[str, Any]) -> Any:
     """An adapter's folder on its model; training goes on with it."""
-    if config.lora_rank not in (0, told.get("r")):
+    rank = told.get("r")
+    alpha = told.get("lora_alpha")
+    if config.lora_rank not in (0, rank) or config.lora_alpha not in (None, alpha):
         raise ConfigError(
-            f"model.lora_rank={config.lora_rank}: {config.path} is an adapter of rank "
-            f"{told.get('r')}, which is trained on; leave the key out"
+            f"model.lora_rank={config.lora_rank}, model.lora_alpha={config.lora_alpha}: "
+            f"{config.path} is an adapter of rank {rank} and alpha {alpha}, which is trained on; "
+            "leave the keys out"
         )
     return lora.load_adapter(model, folder)

@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers.core_model_loading import revert_weight_conversion
+from transformers.pytorch_utils import Conv1D
 
 from ragen_lite.config.schema import ConfigError
 
 INSTALL = "pip install 'ragen-lite[lora]'"
+# What an adapter may have beside its matrices, which nothing here would merge.
+MORE = ("use_dora", "modules_to_save", "target_parameters", "bias", "trainable_token_indices")
 NAME = "default"  # peft's own name of the one adapter there is
 
 
@@ -34,6 +38,8 @@ def _peft() -> Any:
 def add_lora(model: Any, rank: int, alpha: float, seed: int) -> Any:
     """Put fresh matrices beside every linear layer but the head; returns peft's wrapper.
 
+    Of a mixture of experts, beside every linear layer of its attention.
+
     Args:
         model: a causal LM, whose own weights are frozen by this.
         rank: of the matrices.
@@ -42,7 +48,7 @@ def add_lora(model: Any, rank: int, alpha: float, seed: int) -> Any:
     """
     peft = _peft()
     config = peft.LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+        r=rank, lora_alpha=alpha, target_modules=linear_layers(model), task_type="CAUSAL_LM"
     )
     # The generator of the caller stays as it was.
     with torch.random.fork_rng():
@@ -50,12 +56,36 @@ def add_lora(model: Any, rank: int, alpha: float, seed: int) -> Any:
         return peft.get_peft_model(model, config)
 
 
+def linear_layers(model: Any) -> list[str]:
+    """The names of a model's linear layers, but for its head's.
+
+    Of a mixture of experts those of its attention: where asked for others, peft takes the packed
+    experts too, which are no layers.
+    """
+    head = model.get_output_embeddings()
+    packed = any(
+        parameter.dim() == 3 and "experts" in name for name, parameter in model.named_parameters()
+    )
+    found = []
+    for name, module in model.named_modules():
+        linear = isinstance(module, (torch.nn.Linear, Conv1D))
+        within_experts = packed and ".mlp." in name
+        if linear and module is not head and not within_experts:
+            found.append(name)
+    return found
+
+
 def adapter_config(folder: str) -> dict[str, Any] | None:
     """What an adapter's folder says of itself; None where it is none."""
     path = Path(folder) / "adapter_config.json"
     if not path.is_file():
         return None
-    told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is no JSON: {error}") from error
+    if not isinstance(told, dict):
+        raise ConfigError(f"{path} holds no object")
     return told
 
 
@@ -64,6 +94,12 @@ def base_of(name: str, told: dict[str, Any]) -> str:
     if told.get("peft_type") != "LORA":
         raise ConfigError(
             f"model={name} is an adapter of the kind {told.get('peft_type')}; LORA is known here"
+        )
+    more = [key for key in MORE if told.get(key) not in (None, False, [], "none")]
+    if more:
+        raise ConfigError(
+            f"model={name}: a LoRA adapter with {', '.join(more)} changes more than its matrices "
+            "say; plain LoRA is known here"
         )
     base = told.get("base_model_name_or_path")
     if not base:
@@ -75,13 +111,33 @@ def base_of(name: str, told: dict[str, Any]) -> str:
 
 
 def load_adapter(model: Any, folder: str) -> Any:
-    """Put an adapter's matrices into its model, to be trained on; returns peft's wrapper."""
-    return _peft().PeftModel.from_pretrained(model, folder, is_trainable=True)
+    """Put an adapter's matrices into its model, to be trained on; returns peft's wrapper.
+
+    Raises ConfigError where they do not fit the model, or are not all there.
+    """
+    peft = _peft()
+    try:
+        tensors = load_file(Path(folder) / "adapter_model.safetensors")
+        config = peft.PeftConfig.from_pretrained(folder)
+        adapter = peft.get_peft_model(model, config)
+        restore_adapter(adapter, tensors)
+    except Exception as error:  # whatever peft makes of somebody's files
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"model={folder}: the adapter cannot be loaded: {reason}") from error
+    return adapter
 
 
 def restore_adapter(adapter: Any, tensors: dict[str, Tensor]) -> None:
-    """Give an adapter the weights of an adapter_model.safetensors."""
-    _peft().set_peft_model_state_dict(adapter, tensors)
+    """Give an adapter the weights of an adapter_model.safetensors.
+
+    Raises KeyError where one is missing, or has no place in the model.
+    """
+    peft = _peft()
+    wanted = peft.get_peft_model_state_dict(adapter, save_embedding_layers=False)
+    different = sorted(wanted.keys() ^ tensors.keys())
+    if different:
+        raise KeyError(f"{len(different)} tensors are missing or too many, such as {different[0]}")
+    peft.set_peft_model_state_dict(adapter, tensors)
 
 
 @contextlib.contextmanager

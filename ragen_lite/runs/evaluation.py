@@ -27,7 +27,10 @@ WATCHED = 128  # instances at most that a run is watched on; the test split is m
 def how_many(spec: EnvSpec, split: str, wanted: int) -> int:
     """The instances of a split that are played: those wanted, or all of a smaller finite set."""
     task = spec.make().unwrapped
-    size = task.instance_count(split) if isinstance(task, TextTask) else None
+    # The train split is drawn from, as in training.
+    if not isinstance(task, TextTask) or split == "train":
+        return wanted
+    size = task.instance_count(split)
     return wanted if size is None else min(wanted, size)
 
 

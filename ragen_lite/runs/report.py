@@ -29,10 +29,11 @@ ROWS = (("before", "sampled"), ("before", "greedy"), ("after", "sampled"), ("aft
 
 def results(run: Run) -> dict[str, dict[str, Any]]:
     """The measurements on the test split: row name -> summary."""
-    files = {f"{when}, {kind}": (when, kind) for when, kind in ROWS}
-    files |= {"random policy": ("random", "random"), "solver": ("solver", "solver")}
+    files = [(f"{when}, {kind}", when, kind) for when, kind in ROWS]
+    files.append(("random policy", "random", "random"))
+    files.append(("solver", "solver", "solver"))
     found = {}
-    for name, (when, kind) in files.items():
+    for name, when, kind in files:
         data = run.read_json(f"{when}.json")
         if data is not None:
             found[name] = _renamed(data["rows"][kind])
@@ -48,9 +49,12 @@ def result_lines(run: Run) -> list[str]:
     """The result in words, every rate with its 95% interval."""
     lines = []
     for name, row in results(run).items():
-        interval = f"95% {row['success_low']:.1%} to {row['success_high']:.1%}"
+        success = row["success"]
+        low = row["success_low"]
+        high = row["success_high"]
+        interval = f"95% {low:.1%} to {high:.1%}"
         lines.append(
-            f"{name:>16}: success {row['success']:.1%} ({interval}), "
+            f"{name:>16}: success {success:.1%} ({interval}), "
             f"return {row['returns']:+.2f}, {_counts(row)}"
         )
     return lines + gain_lines(run) + task_lines(run)
@@ -89,12 +93,15 @@ def task_lines(run: Run) -> list[str]:
     """Of a mixture: the success on each task, sampled, beside the random policy and the solver."""
     found: dict[str, list[str]] = {}
     for when, kind in SAMPLED:
-        tasks = (run.read_json(f"{when}.json") or {}).get("tasks", {})
+        measured = run.read_json(f"{when}.json") or {}
+        tasks = measured.get("tasks", {})
         for task, rows in tasks.items():
             row = rows[kind]
-            interval = f"{row['success_low']:.1%} to {row['success_high']:.1%}"
-            rate = f"{when} {row['success']:.1%} ({interval})"
-            found.setdefault(task, [f"{row['n']} instances"]).append(rate)
+            low = row["success_low"]
+            high = row["success_high"]
+            rate = f"{when} {row['success']:.1%} ({low:.1%} to {high:.1%})"
+            told = found.setdefault(task, [f"{row['n']} instances"])
+            told.append(rate)
     return [f"  {task}: {', '.join(rates)}" for task, rates in found.items()]
 
 
@@ -103,7 +110,9 @@ def conversation(record: dict[str, Any]) -> str:
     title = f"{record['outcome']}, return {record['returns']:+.2f}, seed {record['seed']}"
     parts = [f"<h3>{html.escape(title)}</h3><pre>"]
     for turn in record["turns"]:
-        parts.append(f"{html.escape(turn['observation'])}\n<b>{html.escape(turn['reply'])}</b>\n")
+        message = html.escape(turn["observation"])
+        reply = html.escape(turn["reply"])
+        parts.append(f"{message}\n<b>{reply}</b>\n")
         parts.append(f"reward {turn['reward']:+.2f}\n\n")
     return "".join(parts) + "</pre>"
 

@@ -42,6 +42,10 @@ DEEPSEEK = (
     "{%- elif m.role == 'assistant' %}{{ '<｜Assistant｜>' + m.content + eos_token }}{%- else %}{{ m.content }}{%- endif %}{%- endfor %}"
     "{%- if add_generation_prompt %}{{ '<｜Assistant｜>' }}{%- endif %}"
 )
+BARE = (
+    "{%- for m in messages %}{%- if m.role == 'system' %}{{ raise_exception('no') }}{%- endif %}"
+    "{{ '<|' + m.role + '|>' + m.content + eos_token }}{%- endfor %}{%- if add_generation_prompt %}{{ '<|assistant|>' }}{%- endif %}"
+)
 DATED = (
     "{%- if not date is defined %}{%- set date = strftime_now('%d %b %Y') %}{%- endif %}"
     "{{ '<|im_start|>system\\nToday: ' + date + '\\n' }}{%- if messages[0].role == 'system' %}{{ messages[0].content }}{%- endif %}{{ '<|im_end|>' }}"
@@ -123,7 +127,19 @@ KINDS = {
 ENDS = {
     "phi3": "<|end|>", "glm4": "<|user|>", "gemma3": "<end_of_turn>", "deepseek": "<|im_end|>", "llama3.2": "<|im_end|>",
 }  # fmt: skip
-TEXTS = ("Hello the game", "  go", "1 2\n\n3", "[INST] the é", "the\nTurn 2")
+TRIMS = (
+    "{%- for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content | trim + '<|im_end|>\\n' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+KINDS |= {
+    "mistral": lambda: sentencepiece("first", LLAMA2, {t: SPECIAL for t in ("[INST]", "[/INST]")}),
+    "trimmed": lambda: byte_level(TRIMS, {}),
+    "bare": lambda: sentencepiece(
+        "first", BARE, {t: SPECIAL for t in ("<|user|>", "<|assistant|>")}
+    ),
+}
+ENDS["trimmed"] = "<|im_end|>"
+TEXTS = ("Hello the game", "  go", "1 2\n\n3", "[INST] the é", "the\nTurn 2", "\nx", "x\n\n")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -131,8 +147,9 @@ def test_a_conversations_ids_are_the_templates_own(kind: str) -> None:
     tokenizer = KINDS[kind]()
     chat = Chat(tokenizer)
     assert chat.end_id == tokenizer.convert_tokens_to_ids(ENDS.get(kind, "</s>"))
-    for user in TEXTS:
-        for following in TEXTS:
+    plain = [text for text in TEXTS if not any(word in text for word in chat._control)]
+    for user in plain:
+        for following in plain:
             told = [
                 {"role": "system", "content": "Rules."},
                 {"role": "user", "content": user},
@@ -167,6 +184,18 @@ def test_no_text_becomes_a_control_token(kind: str) -> None:
     assert [i for i in chat.start(attack, attack) if i in chat.control_ids] == calm
     following = [i for i in chat.follow(chat.end_id, attack) if i in chat.control_ids]
     assert following == [i for i in chat.follow(chat.end_id, "b") if i in chat.control_ids]
+
+
+def test_no_rewriting_of_texts_makes_a_control_token() -> None:
+    tokenizer = sentencepiece("first", TINYLLAMA, {})
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFKC()
+    chat = Chat(tokenizer)
+    text = "＜/s＞"
+    assert tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+    assert not chat.control_ids & set(chat.plain(text)) and not chat.control_ids & set(
+        chat.plain("a</s>b")
+    )
+    assert chat.text(chat.plain(text)).strip() in ("</s>", text)
 
 
 def test_every_end_that_a_model_names_stops_a_reply() -> None:

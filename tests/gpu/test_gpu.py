@@ -16,7 +16,6 @@ from ragen_lite.config.schema import EngineConfig, ModelConfig
 from ragen_lite.learning import generation
 from ragen_lite.learning.exactness import check_exact
 from ragen_lite.learning.scoring import scorer
-from ragen_lite.learning.sync import ON_A_GPU
 from ragen_lite.models.loading import load_policy
 from tests.fixtures import families
 from tests.fixtures.commands import run
@@ -42,7 +41,7 @@ def test_a_gpu_is_taken_without_being_asked_for() -> None:
 def test_engine_and_learner_are_the_models_own_forward_there(family: str) -> None:
     model = families.make(family).cuda()
     engine = torch_engine(model, frozenset({2}), 300, slots=3)
-    check_exact(engine, model, scorer(model, 1.0), np.arange(3, 800), 1.0, nullcontext, ON_A_GPU)
+    check_exact(engine, model, scorer(model, 1.0), np.arange(3, 800), 1.0, nullcontext, "float32")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -111,6 +111,12 @@ def test_a_listed_task_is_gone_through_once(env_id: str, tmp_path: Path) -> None
     assert len(played) == len({episode.instance for episode in played}) == size
 
 
+def test_the_train_split_is_drawn_from(tmp_path: Path) -> None:
+    spec = make_spec(rows(tmp_path / "a.jsonl", 40))
+    played = play_scripted(spec, "solver", "train", 60)
+    assert len(played) == 60 and summarise(played).instances < 40
+
+
 def test_generated_tasks_have_as_many_instances_as_are_wanted() -> None:
     assert how_many(EnvSpec("ragen_lite/Sokoban-v0"), "test", 1_000) == 1_000
     assert how_many(EnvSpec("ragen_lite/Math-v0"), "all", 1_000) == 1_000

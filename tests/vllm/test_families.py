@@ -39,7 +39,7 @@ def engine_of(model: Any) -> Iterator[VLLMEngine]:
 
 
 def check(engine: VLLMEngine, model: Any) -> None:
-    check_exact(engine, model, scorer(model, 0.7), np.arange(3, 800), 0.7, nullcontext, 1e-4)
+    check_exact(engine, model, scorer(model, 0.7), np.arange(3, 800), 0.7, nullcontext, "float32")
 
 
 @pytest.mark.parametrize("family", ["mistral", "gemma2"])

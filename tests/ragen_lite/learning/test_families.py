@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,18 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
-from ragen_lite.agents.engines import head
 from ragen_lite.agents.engines.slots import SlotCache
 from ragen_lite.algorithms.losses import PPO
+from ragen_lite.config.schema import EngineConfig, ModelConfig
 from ragen_lite.learning import checkpoint, scoring
 from ragen_lite.learning.exactness import Inexact, check_exact, prompts_for, window_of
+from ragen_lite.learning.generation import start_engine
 from ragen_lite.learning.learner import Learner, Optim
 from ragen_lite.learning.samples import Sample
 from ragen_lite.learning.scoring import scorer
+from ragen_lite.models.loading import load_policy
 from tests.fixtures import families
 from tests.fixtures.making import torch_engine
 
@@ -30,7 +34,7 @@ def check(model: Any, temperature: float = 1.0) -> None:
     """What a command does at load."""
     engine = torch_engine(model, frozenset({2}), 300, slots=3)
     score = scorer(model, temperature)
-    check_exact(engine, model, score, PLAIN, temperature, nullcontext, 1e-4)
+    check_exact(engine, model, score, PLAIN, temperature, nullcontext, "float32")
 
 
 def samples() -> list[Sample]:
@@ -96,28 +100,27 @@ def test_a_head_that_is_gone_round_is_seen(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("ragen_lite.agents.engines.torch.logits_of", projected)
     with pytest.raises(Inexact, match="engine's log-probs are"):
         check(model)
-    assert head.logits_of is not projected
 
 
 def test_an_engine_that_sees_beyond_the_window_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = SlotCache.masks
-
-    def everything(self: SlotCache, positions: torch.Tensor) -> Any:
-        return whole(self, positions)
-
     model = families.make("mistral")
     check(model)
-    model.config.sliding_window = None
-    engine = torch_engine(model, frozenset({2}), 300, slots=3)
+
+    @contextmanager
+    def everything(self: SlotCache, positions: torch.Tensor) -> Iterator[None]:
+        def causal(kv_length: int, **rest: Any) -> torch.Tensor:
+            columns = torch.arange(kv_length)
+            return columns[None, None, None, :] <= positions[:, None, :, None]
+
+        ALL_MASK_ATTENTION_FUNCTIONS["sdpa"] = causal
+        try:
+            yield
+        finally:
+            del ALL_MASK_ATTENTION_FUNCTIONS["sdpa"]
+
     monkeypatch.setattr(SlotCache, "masks", everything)
-
-    def windowed(samples_: Any) -> Any:
-        model.config.sliding_window = families.WINDOW
-        return scorer(model, 1.0)(samples_)
-
-    monkeypatch.setattr("ragen_lite.learning.exactness.window_of", lambda model: families.WINDOW)
     with pytest.raises(Inexact, match="engine's log-probs are"):
-        check_exact(engine, model, windowed, PLAIN, 1.0, nullcontext, 1e-4)
+        check(model)
 
 
 def test_dropout_of_the_learner_is_off(tokenizer: Any) -> None:
@@ -135,6 +138,25 @@ def test_a_probe_is_longer_than_the_window_where_a_conversation_can_be() -> None
     assert [len(p) for p in prompts_for(PLAIN, 100, 1024)] == [80, 47, 13, 124]
     assert [len(p) for p in prompts_for(PLAIN, 4096, 4096)] == [80, 47, 13]
     assert [len(p) for p in prompts_for(PLAIN, 50, 64)] == [43, 43, 13, 43]
+    assert [len(p) for p in prompts_for(PLAIN, 0, 8)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("longest", [1, 2, 5, 8, 20, 30])
+def test_a_conversation_of_a_few_tokens_is_checked_as_far_as_it_goes(longest: int) -> None:
+    model = families.make("llama")
+    engine = torch_engine(model, frozenset({2}), longest, slots=1)
+    check_exact(engine, model, scorer(model, 1.0), PLAIN, 1.0, nullcontext, "float32")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "temperature"), [("float64", 1.0), ("bfloat16", 1.0), ("float32", 0.1)]
+)
+def test_coarse_arithmetic_and_low_temperatures_are_no_other_model(
+    dtype: str, temperature: float
+) -> None:
+    policy = load_policy(ModelConfig(dtype=dtype))
+    engine, _ = start_engine(EngineConfig("torch"), policy, temperature)
+    engine.close()
 
 
 def test_the_table_of_families_is_what_is_tested() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ragen_lite.agents.trajectory import Stop
 from ragen_lite.config.schema import ConfigError, ModelConfig
@@ -83,6 +84,49 @@ def test_weights_that_are_no_numbers_are_refused_by_name(tokenizer: Any, tmp_pat
         loaded(tmp_path / "m")
 
 
+def without(path: Path, *keys: str) -> None:
+    """Take tensors out of a folder."""
+    file = path / "model.safetensors"
+    tensors = {name: tensor for name, tensor in load_file(file).items() if name not in keys}
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def test_a_folder_that_does_not_hold_its_configurations_weights_is_refused(
+    tokenizer: Any, tmp_path: Path
+) -> None:
+    model = families.make("llama")
+    missing = folder_of(model, tokenizer, tmp_path / "missing")
+    without(missing, "model.layers.1.mlp.up_proj.weight")
+    with pytest.raises(
+        ConfigError, match="1 of its weights are missing, such as model.layers.1.mlp.up_proj"
+    ):
+        loaded(missing)
+    surplus = folder_of(model, tokenizer, tmp_path / "surplus")
+    told = json.loads((surplus / "config.json").read_text())
+    (surplus / "config.json").write_text(json.dumps(told | {"num_hidden_layers": 3}))
+    with pytest.raises(
+        ConfigError, match="9 weights of the folder have no place .* model.layers.3"
+    ):
+        loaded(surplus)
+    shape = folder_of(model, tokenizer, tmp_path / "shape")
+    (shape / "config.json").write_text(json.dumps(told | {"intermediate_size": 40}))
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        loaded(shape)
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{% for %}", "{{ raise_exception('never') }}", "{{ messages[0].content[0].text.x }}"],
+)
+def test_a_template_that_raises_is_refused_in_a_sentence(
+    template: str, tokenizer: Any, tmp_path: Path
+) -> None:
+    folder_of(families.make("llama"), tokenizer, tmp_path / "m")
+    (tmp_path / "m" / "chat_template.jinja").write_text(template)
+    with pytest.raises(ConfigError, match="template"):
+        loaded(tmp_path / "m")
+
+
 def test_a_tokenizer_with_more_tokens_than_rows_is_refused(tokenizer: Any, tmp_path: Path) -> None:
     folder_of(families.make("llama", vocab_size=300), tokenizer, tmp_path / "m")
     with pytest.raises(
@@ -112,6 +156,11 @@ def test_positions_that_change_with_the_length_end_where_they_were_made_for() ->
     }
     assert positions_of(families.make("llama", rope_parameters=rope), 4096) == 128
     assert positions_of(families.make("llama"), 4096) == 512
+    nested = {
+        "full_attention": rope,
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+    }
+    assert positions_of(families.make("gemma3_text", rope_parameters=nested), 4096) == 128
 
 
 # ---- LoRA ----
@@ -189,8 +238,9 @@ def test_merged_weights_are_another_models_that_says_the_same(base: Path, tmp_pa
 
 def test_an_adapter_is_refused_in_a_sentence_where_it_cannot_be(base: Path, tmp_path: Path) -> None:
     _, _, saved = trained(base, tmp_path)
-    with pytest.raises(ConfigError, match="is an adapter of rank 4"):
-        loaded(saved, lora_rank=8)
+    for keys in ({"lora_rank": 8}, {"lora_rank": 4, "lora_alpha": 64}):
+        with pytest.raises(ConfigError, match="is an adapter of rank 4 and alpha 8"):
+            loaded(saved, **keys)
     told = json.loads((saved / "adapter_config.json").read_text())
     path = saved / "adapter_config.json"
     path.write_text(json.dumps(told | {"base_model_name_or_path": None}))
@@ -199,7 +249,54 @@ def test_an_adapter_is_refused_in_a_sentence_where_it_cannot_be(base: Path, tmp_
     path.write_text(json.dumps(told | {"peft_type": "IA3"}))
     with pytest.raises(ConfigError, match="an adapter of the kind IA3"):
         loaded(saved)
+    path.write_text(json.dumps(told | {"use_dora": True, "modules_to_save": ["lm_head"]}))
+    with pytest.raises(
+        ConfigError, match="a LoRA adapter with use_dora, modules_to_save changes more"
+    ):
+        loaded(saved)
+    path.write_text("{")
+    with pytest.raises(ConfigError, match="is no JSON"):
+        loaded(saved)
     path.write_text(json.dumps(told))
+    weights = saved / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    tensors = load_file(weights)
+    first = min(tensors)
+    save_file({k: v for k, v in tensors.items() if k != first}, weights, metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match="1 tensors are missing or too many"):
+        loaded(saved)
+    save_file(tensors | {first: tensors[first] * torch.nan}, weights, metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match="are nan or infinite"):
+        loaded(saved)
+    weights.write_bytes(whole[:100])
+    with pytest.raises(ConfigError, match="the adapter cannot be loaded"):
+        loaded(saved)
+    weights.write_bytes(whole)
+    with pytest.raises(ConfigError, match="random weights could never be"):
+        loaded("scratch", lora_rank=2)
     shutil.rmtree(base)
     with pytest.raises(ConfigError, match="no model there"):
         loaded(saved)
+
+
+def test_an_adapter_is_read_from_anywhere_with_its_own_template(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, _, saved = trained(Path("base"), tmp_path)
+    template = (saved / "chat_template.jinja").read_text()
+    (saved / "chat_template.jinja").write_text(template.replace("{% for", "Hello{% for", 1))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    policy = loaded(saved)
+    assert policy.tokenizer.decode(policy.chat.start("S", "U")).startswith("Hello")
+
+
+@pytest.mark.parametrize("family", ["qwen3_moe", "deepseek_v3", "gpt2"])
+def test_lora_leaves_packed_experts_alone(family: str, tokenizer: Any, tmp_path: Path) -> None:
+    own = dict(families.make(family).named_parameters())
+    policy = loaded(folder_of(families.make(family), tokenizer, tmp_path / "m"), lora_rank=2)
+    assert dict(lora.merged_weights(policy.model)).keys() == own.keys()
+    changed = {name for name, p in policy.model.named_parameters() if p.requires_grad}
+    assert changed and not any("experts" in name for name in changed)
