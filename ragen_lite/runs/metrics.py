@@ -23,6 +23,7 @@ class Metric:
 
 
 SUMMARIES = "ragen_lite.runs.summaries"
+DIAGNOSTICS = "ragen_lite.runs.diagnostics"
 
 METRICS = {
     "rollout/success": Metric("share of trajectories that succeeded", f"{SUMMARIES}:success"),
@@ -39,6 +40,28 @@ METRICS = {
     ),
     "rollout/errors": Metric(
         "trajectories whose environment failed (a count)", f"{SUMMARIES}:errors"
+    ),
+    "rollout/return_spread": Metric(
+        "standard deviation of returns within a group, the mean over groups",
+        f"{DIAGNOSTICS}:spread_within",
+    ),
+    "rollout/return_spread_across": Metric(
+        "standard deviation of the groups' mean returns", f"{DIAGNOSTICS}:spread_across"
+    ),
+    "rollout/reply_tokens_won": Metric(
+        "tokens a reply in trajectories that succeeded", f"{DIAGNOSTICS}:tokens_won"
+    ),
+    "rollout/reply_tokens_lost": Metric("in those that did not", f"{DIAGNOSTICS}:tokens_lost"),
+    "rollout/readable_failures": Metric(
+        "share of trajectories that were readable throughout, and failed",
+        f"{DIAGNOSTICS}:readable_failures",
+    ),
+    "rollout/reflection": Metric(
+        "share of replies with a keyword of reflection", f"{DIAGNOSTICS}:reflection"
+    ),
+    "rollout/repetition": Metric(
+        "share of a reply's runs of four tokens that stood in it before",
+        f"{DIAGNOSTICS}:repetition",
     ),
     "rollout/kept_groups": Metric("share of groups that passed the filter"),
     "rollout/tokens_per_second": Metric("tokens sampled a second"),
