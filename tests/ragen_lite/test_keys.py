@@ -91,8 +91,15 @@ OPTIONS = [
     (group, name, key) for group, table in TABLES.items() for name in table
     for key in options(group, name) if group != "correction"
 ]  # fmt: skip
+# A large step moves whole sequences down only, where GSPO's upper bound is never met.
+LINES = {"gspo": ("train.lr=1e-3",)}
 # Where a text is changed, or an option needs more to be seen.
-TEXTS = {"loss.aggregation": "sequence"}
+TEXTS = {
+    "loss.aggregation": "sequence",
+    "loss.clip_high": "10",
+    "loss.limit_up": "1e-6",
+    "loss.cap": "0.5",
+}
 
 
 def digest(path: Path) -> str:
@@ -162,19 +169,24 @@ def test_a_key_has_an_effect_or_is_refused(key: str) -> None:
 )
 def test_an_option_has_an_effect_or_is_refused(group: str, name: str, key: Any) -> None:
     value = TEXTS.get(key.name) or _another(key.default)
-    base = (*TRAIN, f"{group}={name}", "env.kwargs.size=4")
+    base = (*TRAIN, f"{group}={name}", "env.kwargs.size=4", *LINES.get(name, ()))
     assert changed(base, f"{key.name}={value}"), f"{key.name}={value} changes nothing"
 
 
 @pytest.mark.parametrize("name", [name for name in TABLES["correction"] if name != "off"])
 def test_an_option_of_a_correction_has_an_effect(name: str) -> None:
-    (key,) = options("correction", name)
-    weights = [
-        entry_from(compose([f"correction={name}", f"{key.name}={value}"]), "correction")
-        for value in (2, 3)
-    ]
+    # One sample's weights are 4 and 1; as a sequence they are 4.
     gaps = np.log([4.0, 1.0])
-    assert [weight(gaps)[0].round(9) for weight in weights] == [2.0, 3.0]
+    values = {"truncation": (2, 3), "highest": (3, 5), "lowest": (0, 1)}
+    expected = {"truncation": [2.0, 3.0], "highest": [0.0, 4.0], "lowest": [0.25, 0.0]}
+    for key in options("correction", name):
+        option = key.name.partition(".")[2]
+        found = [
+            entry_from(compose([f"correction={name}", f"{key.name}={value}"]), "correction")
+            for value in values[option]
+        ]
+        own = -gaps if option == "lowest" else gaps
+        assert [weight(own)[0].round(9) for weight in found] == expected[option]
 
 
 def _another(default: Any) -> str:
