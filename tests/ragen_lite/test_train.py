@@ -162,6 +162,7 @@ def test_a_run_of_version_0_1_is_resumed(three_steps: Path, tmp_path: Path) -> N
     assert "loss (was ppo, now reinforce)" in refused.stderr
 
 
+@pytest.mark.slow
 def test_without_the_turn_mask_the_observations_are_trained(tmp_path: Path) -> None:
     weights = []
     for mask in ("true", "false"):
@@ -174,6 +175,7 @@ def test_without_the_turn_mask_the_observations_are_trained(tmp_path: Path) -> N
     assert weights[0] != weights[1]
 
 
+@pytest.mark.slow
 def test_other_algorithms_and_tasks_train(tmp_path: Path) -> None:
     for line in (
         ["algo=turn_return", "kl=k3", "kl.coef=0.01", "env=countdown"],
@@ -400,6 +402,7 @@ def test_a_prompt_that_does_not_fit_is_no_sample(tmp_path: Path) -> None:
     assert any(not r["turns"] and r["outcome"] == "out_of_tokens" for r in made)
 
 
+@pytest.mark.slow
 def test_the_schedule_goes_by_the_iteration(tmp_path: Path) -> None:
     """Fewer samples than mini-batches make fewer optimiser steps, and do not stretch the decay."""
     line = [*SMALL, "eval.every=0", "eval.instances=2", "train.steps=2", "train.warmup=0"]
