@@ -119,6 +119,7 @@ def load_adapter(model: Any, folder: str) -> Any:
     try:
         tensors = load_file(Path(folder) / "adapter_model.safetensors")
         config = peft.PeftConfig.from_pretrained(folder)
+        config.inference_mode = False  # as it is saved; its matrices would be frozen
         adapter = peft.get_peft_model(model, config)
         restore_adapter(adapter, tensors)
     except Exception as error:  # whatever peft makes of somebody's files

@@ -210,6 +210,9 @@ def test_a_checkpoint_of_lora_is_a_peft_folder_and_comes_back(base: Path, tmp_pa
     assert not (saved / "model.safetensors").exists()
     # As a model, by its folder alone.
     again = loaded(saved)
+    on = Learner(again.model, Optim(lr=1e-2, steps=5), adapter=again.adapter)
+    names = {name for name, p in again.model.named_parameters() if p.requires_grad}
+    assert len(names) == len(on.trained) == len(learner.trained)
     expected = learner.score(samples())
     found = scorer(again.model, 1.0)(samples())
     assert all((a == b).all() for a, b in zip(expected, found, strict=True))
