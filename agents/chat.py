@@ -2,9 +2,9 @@
 again.
 
 Templates rewrite history (Qwen3's drops old thoughts) and re-encoding a reply may give other tokens
-than were sampled. So the template is rendered three times, at the start, around place holders, and
-cut into the texts between messages. What stands between two control tokens is encoded in one piece,
-as the template's own encoding does it; only the template's texts can hold control tokens.
+than were sampled. So the template is rendered at the start only, around place holders, and cut into
+the texts between messages. What stands between two control tokens is encoded in one piece, as the
+template's own encoding does it; only the template's texts can hold control tokens.
 """
 
 from __future__ import annotations

@@ -85,6 +85,15 @@ def ratio_of(tokens: LossInputs) -> Tensor:
     return torch.exp(tokens.logprobs - tokens.behaviour_logprobs)
 
 
+def clipped(ratio: Tensor, advantages: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
+    """PPO's objective, the smaller of free and clipped, and where it is clipped, each (N,)."""
+    free = ratio * advantages
+    bound = ratio.clamp(1 - low, 1 + high) * advantages
+    # Where the clipped objective is the smaller one, the gradient is zero.
+    outside = (free > bound).to(ratio.dtype)
+    return torch.minimum(free, bound), outside
+
+
 @dataclass(frozen=True)
 class PPO(Loss):
     """PPO's clipped objective, with a lower and an upper clip ratio (DAPO, arXiv:2503.14476)."""
@@ -106,12 +115,7 @@ class PPO(Loss):
     def __call__(self, tokens: LossInputs) -> LossOutput:
         """See Loss."""
         ratio = ratio_of(tokens)
-        clipped = ratio.clamp(1 - self.clip_low, 1 + self.clip_high)
-        free = ratio * tokens.advantages
-        bound = clipped * tokens.advantages
-        # Where the clipped objective is the smaller one, the gradient is zero.
-        outside = (free > bound).to(ratio.dtype)
-        least = torch.minimum(free, bound)
+        least, outside = clipped(ratio, tokens.advantages, self.clip_low, self.clip_high)
         if self.dual_clip:
             floor = self.dual_clip * tokens.advantages
             least = torch.where(tokens.advantages < 0, torch.maximum(least, floor), least)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ragen_lite.algorithms.losses import Loss, LossInputs, LossOutput, ratio_of
+from ragen_lite.algorithms.losses import Loss, LossInputs, LossOutput, clipped, ratio_of
 from ragen_lite.algorithms.options import BadOption, above_zero, not_negative
 
 
@@ -51,11 +51,8 @@ class GSPO(Loss):
         # The sequence's ratio is a number; the gradient is that of the token's own log-prob.
         own = torch.exp(tokens.logprobs - tokens.logprobs.detach())
         ratio = torch.exp(mean).detach() * own
-        clipped = ratio.clamp(1 - self.clip_low, 1 + self.clip_high)
-        free = ratio * tokens.advantages
-        bound = clipped * tokens.advantages
-        outside = (free > bound).to(ratio.dtype)
-        return LossOutput(-torch.minimum(free, bound), {"train/clip_fraction": outside})
+        least, outside = clipped(ratio, tokens.advantages, self.clip_low, self.clip_high)
+        return LossOutput(-least, {"train/clip_fraction": outside})
 
 
 @dataclass(frozen=True)

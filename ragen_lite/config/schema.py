@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ragen_lite.agents.chat import DATE
 from ragen_lite.agents.errors import UserError
 
 
@@ -42,7 +43,7 @@ class ModelConfig:
     LoRA adapter's folder as the model brings its own."""
     lora_alpha: float | None = None
     """LoRA's scale, divided by its rank; null: twice the rank."""
-    date: str = "2024-07-26"
+    date: str = DATE
     """The day told to chat templates that ask for it (Llama 3.2's, SmolLM3's), as YEAR-MONTH-DAY: a
     run has the same prompts on every day."""
 

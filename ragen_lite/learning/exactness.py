@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ragen_lite.agents.engines.draws import draw_key
 from ragen_lite.agents.engines.head import text_config
 from ragen_lite.agents.engines.protocol import Engine, Request
+from ragen_lite.agents.errors import UserError
 from ragen_lite.agents.trajectory import Completion, Sampling
 from ragen_lite.config.schema import ConfigError
 from ragen_lite.learning.samples import demonstration
@@ -94,10 +95,12 @@ def converse(
         if turn:
             texts = [text + between for text in texts]
             masks = [mask + (False,) * BETWEEN for mask in masks]
+        asked = 0
         for i, text in zip(ids, texts, strict=True):
             if len(text) + longest <= engine.max_model_len:
+                asked += 1
                 engine.submit(Request(i, text, sampling, draw_key(0, 0, -i, turn)))
-        for i, reply in _replies(engine, ids, texts).items():
+        for i, reply in _replies(engine, asked).items():
             k = -1 - i
             texts[k] += reply.token_ids
             masks[k] += (True,) * len(reply.token_ids)
@@ -111,10 +114,8 @@ def converse(
     return probes
 
 
-def _replies(engine: Engine, ids: list[int], texts: list[Row]) -> dict[int, Completion]:
-    """The replies to what was submitted."""
-    longest = reply_for(engine.max_model_len)
-    asked = sum(len(text) + longest <= engine.max_model_len for text in texts)
+def _replies(engine: Engine, asked: int) -> dict[int, Completion]:
+    """The replies to the ``asked`` requests that were submitted."""
     done: dict[int, Completion] = {}
     while len(done) < asked:
         done |= dict(engine.step())
@@ -182,6 +183,9 @@ def check_exact(
             samples.append(demonstration(probe.token_ids, after_first))
         learner = score(samples)
         own = [own_logprobs(model, probe.token_ids, temperature, cast) for probe in probes]
+    # An engine that fails (memory runs out) says nothing about the family.
+    except UserError:
+        raise
     # Whatever a family's code makes of a cache or a call that it does not expect.
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
@@ -197,16 +201,19 @@ def check_exact(
         engine_gaps.append(np.abs(told - right[sampled]))
         learner_gaps.append(np.abs(scores - right))
     coarse = dtype == "bfloat16" or next(model.parameters()).is_cuda
+    for name, gaps in (("engine", engine_gaps), ("learner", learner_gaps)):
+        _refuse_gap(f"{family}: the {name}'s", np.concatenate(gaps), coarse, temperature)
+
+
+def _refuse_gap(whose: str, gaps: Scores, coarse: bool, temperature: float) -> None:
+    """Raise Inexact for log-probs that are further off than rounding explains."""
     measure = np.mean if coarse else np.max
     # A low temperature stretches every difference of logits.
     tolerance = (MEAN if coarse else LARGEST) / min(1.0, temperature)
-    for name, gaps in (("engine", engine_gaps), ("learner", learner_gaps)):
-        measured = np.concatenate(gaps)
-        gap = float(measure(measured)) if len(measured) else 0.0
-        if not gap <= tolerance:  # not a number: no either
-            raise Inexact(
-                f"{family}: the {name}'s log-probs are {gap:.2g} nats off the model's own plain "
-                f"forward pass (at most {tolerance:g}), so another model would be trained than the "
-                "one that samples; take another engine, or a model of another family "
-                "(docs/models.md)"
-            )
+    gap = float(measure(gaps)) if len(gaps) else 0.0
+    if not gap <= tolerance:  # not a number: no either
+        raise Inexact(
+            f"{whose} log-probs are {gap:.2g} nats off the model's own plain forward pass (at most "
+            f"{tolerance:g}), so another model would be trained than the one that samples; take "
+            "another engine, or a model of another family (docs/models.md)"
+        )

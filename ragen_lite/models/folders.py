@@ -26,12 +26,11 @@ CHANGING = ("dynamic", "longrope")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model, its tokenizer, the ids that end its replies, and where its folder is."""
+    """A model, its tokenizer, and the ids that end its replies."""
 
     model: Any
     tokenizer: Any
     ends: frozenset[int]
-    source: str
 
 
 def source_of(name: str) -> str:
@@ -67,7 +66,7 @@ def load_folder(name: str, dtype: torch.dtype, tokenizer_from: str | None = None
         raise ConfigError(f"model={name} cannot be loaded: {reason}") from error
     check_names(name, model, found)
     check_weights(name, model)
-    return Loaded(model, tokenizer, ends_of(model), source)
+    return Loaded(model, tokenizer, ends_of(model))
 
 
 def _load_model(source: str, config: Any, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:

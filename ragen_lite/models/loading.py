@@ -132,7 +132,7 @@ def _from_scratch(name: str, seed: int, dtype: torch.dtype) -> Loaded:
         )
     tokenizer = scratch.load_tokenizer()
     model = scratch.make_model(tokenizer, hidden=hidden, layers=layers, heads=heads, seed=seed)
-    return Loaded(model.to(dtype), tokenizer, frozenset(), name)
+    return Loaded(model.to(dtype), tokenizer, frozenset())
 
 
 def _chat(name: str, loaded: Loaded, date: str) -> Chat:

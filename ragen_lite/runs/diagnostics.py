@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ragen_lite.agents.trajectory import Trajectory, Turn
+from ragen_lite.agents.trajectory import Trajectory, group_by_instance
+from ragen_lite.algorithms.filters import spread_of
+from ragen_lite.runs.summaries import all_turns, mean_reply_tokens, mean_return
 
 REFLECTION = (
     "recheck",
@@ -31,50 +33,28 @@ REFLECTION = (
 GRAM = 4  # tokens that must come again in a row to be a repetition
 
 
-def returns_by_group(trajectories: Sequence[Trajectory]) -> list[list[float]]:
-    """The returns of each group."""
-    found: dict[int, list[float]] = {}
-    for trajectory in trajectories:
-        found.setdefault(trajectory.group, []).append(trajectory.returns)
-    return list(found.values())
-
-
 def spread_within(trajectories: Sequence[Trajectory]) -> float | None:
     """The mean over groups of the sample standard deviation of their returns."""
-    spreads = []
-    for returns in returns_by_group(trajectories):
-        if len(returns) > 1:
-            spreads.append(np.std(returns, ddof=1))
+    groups = group_by_instance(trajectories)
+    spreads = [spread_of(group) for group in groups if len(group.trajectories) > 1]
     return float(np.mean(spreads)) if spreads else None
 
 
 def spread_across(trajectories: Sequence[Trajectory]) -> float | None:
     """The sample standard deviation of the groups' mean returns."""
-    means = [np.mean(returns) for returns in returns_by_group(trajectories)]
+    groups = group_by_instance(trajectories)
+    means = [mean_return(group.trajectories) for group in groups]
     return float(np.std(means, ddof=1)) if len(means) > 1 else None
-
-
-def replies_of(trajectories: Sequence[Trajectory], success: bool) -> list[Turn]:
-    """The turns of the trajectories that succeeded, or of those that did not."""
-    turns: list[Turn] = []
-    for trajectory in trajectories:
-        if trajectory.success is success:
-            turns += trajectory.turns
-    return turns
-
-
-def _mean_tokens(turns: Sequence[Turn]) -> float | None:
-    return float(np.mean([turn.reply_tokens for turn in turns])) if turns else None
 
 
 def tokens_won(trajectories: Sequence[Trajectory]) -> float | None:
     """Tokens a reply in trajectories that succeeded."""
-    return _mean_tokens(replies_of(trajectories, success=True))
+    return mean_reply_tokens([t for t in trajectories if t.success])
 
 
 def tokens_lost(trajectories: Sequence[Trajectory]) -> float | None:
     """Tokens a reply in trajectories that did not."""
-    return _mean_tokens(replies_of(trajectories, success=False))
+    return mean_reply_tokens([t for t in trajectories if not t.success])
 
 
 def readable_failures(trajectories: Sequence[Trajectory]) -> float:
@@ -89,7 +69,7 @@ def readable_failures(trajectories: Sequence[Trajectory]) -> float:
 
 def reflection(trajectories: Sequence[Trajectory]) -> float:
     """The share of replies with a keyword of reflection."""
-    turns = [turn for trajectory in trajectories for turn in trajectory.turns]
+    turns = all_turns(trajectories)
     count = 0
     for turn in turns:
         text = turn.reply.lower()
