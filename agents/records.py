@@ -44,7 +44,7 @@ def as_record(
 
 
 def _turn(turn: Turn) -> dict[str, Any]:
-    spans = {"context": turn.context, "start": turn.start, "stop": turn.stop}
+    spans = {"context": turn.context, "start": turn.start, "stop": turn.stop, "cut": turn.cut}
     text = {name: plain(getattr(turn, name)) for name in _TEXT}
     return {**text, **spans, "info": dict(turn.info)}
 

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ragen_lite.agents.answer import EnvFailure, exchange_fields, outcome_of
+from ragen_lite.agents.answer import Answer, EnvFailure, exchange_fields, outcome_of
 from ragen_lite.agents.chat import Chat
+from ragen_lite.agents.contexts import ContextRule, FullContext, Said, goes_on, prompt
 from ragen_lite.agents.engines.draws import draw_key
 from ragen_lite.agents.engines.protocol import Engine, Request
 from ragen_lite.agents.environments import EnvSpec, Handle, ProcessHandle
@@ -19,6 +20,7 @@ from ragen_lite.agents.trajectory import (
     Outcome,
     Sampling,
     Start,
+    Stop,
     Trajectory,
     Turn,
 )
@@ -50,6 +52,8 @@ class _Playing:
     loss_mask: list[bool] = field(default_factory=list)
     behaviour_logprobs: list[float] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
+    said: list[Said] = field(default_factory=list)
+    closed: list[Context] = field(default_factory=list)
     completion: Completion | None = None
 
     def feed(self, token_ids: Sequence[int]) -> None:
@@ -65,25 +69,54 @@ class _Playing:
         self.behaviour_logprobs += completion.logprobs
         self.completion = completion
 
+    def add_turn(self, answer: Answer, completion: Completion) -> None:
+        """The turn whose reply was the last to be appended."""
+        stop = len(self.token_ids)
+        length = len(completion.token_ids)
+        exchange = exchange_fields(self.observation, answer, length)
+        self.turns.append(
+            Turn(
+                context=len(self.closed),
+                start=stop - length,
+                stop=stop,
+                cut=completion.stop is Stop.LENGTH,
+                **exchange,
+            )
+        )
+        self.said.append(Said(self.observation, completion.token_ids))
+        self.completion = None
+
+    def close_context(self) -> None:
+        """Begin another context, empty as yet."""
+        self.closed.append(self._context())
+        self.token_ids = []
+        self.loss_mask = []
+        self.behaviour_logprobs = []
+
+    def _context(self) -> Context:
+        return Context(tuple(self.token_ids), tuple(self.loss_mask), tuple(self.behaviour_logprobs))
+
     def cut_back(self) -> None:
         """Drop what follows the last whole turn."""
-        end = self.turns[-1].stop if self.turns else 0
+        own = [turn for turn in self.turns if turn.context == len(self.closed)]
+        end = own[-1].stop if own else 0
         del self.token_ids[end:]
         del self.loss_mask[end:]
         del self.behaviour_logprobs[end:]
 
     def finish(self, env_id: str, outcome: Outcome, error: str | None = None) -> Trajectory:
         """The record of it."""
-        context = Context(
-            tuple(self.token_ids), tuple(self.loss_mask), tuple(self.behaviour_logprobs)
-        )
+        contexts = [*self.closed, self._context()]
+        # One that was begun and has no turn is no context, unless there is no other.
+        if self.closed and not self.token_ids:
+            contexts.pop()
         return Trajectory(
             env_id=env_id,
             seed=self.start.seed,
             group=self.start.group,
             member=self.start.member,
             turns=tuple(self.turns),
-            contexts=(context,),
+            contexts=tuple(contexts),
             outcome=outcome,
             error=error,
             system=self.system,
@@ -99,9 +132,18 @@ class Rollout:
         chat: the conversation's template, of the engine's tokenizer.
         spec: the task.
         run_seed: owns, with seed, member and turn, every draw of the policy.
+        contexts: what of the conversation each prompt holds; the whole of it where not told.
     """
 
-    def __init__(self, engine: Engine, chat: Chat, spec: EnvSpec, run_seed: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        chat: Chat,
+        spec: EnvSpec,
+        run_seed: int,
+        contexts: ContextRule | None = None,
+    ) -> None:
+        self.contexts = contexts or FullContext()
         self.engine = engine
         self.chat = chat
         self.spec = spec
@@ -182,32 +224,41 @@ class Rollout:
         if playing.completion is None:
             playing.instance = answer.instance
             new = self.chat.start(answer.system, answer.observation)
+            fed = 0
         else:
-            stop = len(playing.token_ids)
-            reply = playing.completion.token_ids
-            exchange = exchange_fields(playing.observation, answer, len(reply))
-            playing.turns.append(Turn(start=stop - len(reply), stop=stop, **exchange))
-            playing.completion = None
+            last = playing.completion.token_ids[-1]
+            playing.add_turn(answer, playing.completion)
             if answer.over:
                 return playing.finish(self.spec.id, outcome_of(answer))
-            # Only what is new is encoded; nothing that was fed or sampled is ever encoded again.
-            new = self.chat.follow(reply[-1], answer.observation)
-        if not self._has_room(playing, len(new), sampling):
+            fed, new = self._following(playing, last, answer)
+        if not self._has_room(fed + len(new), sampling):
             return playing.finish(self.spec.id, Outcome.OUT_OF_TOKENS)
+        if playing.turns and not fed:
+            playing.close_context()
+            # The engine remembers a trajectory's tokens, and these do not go on from them.
+            self.engine.release(i)
         playing.feed(new)
         playing.observation = answer.observation
         self._submit(i, playing, sampling)
         return None
 
-    def _has_room(self, playing: _Playing, new: int, sampling: Sampling) -> bool:
-        """Whether ``new`` tokens and a reply fit the context. Raises PromptTooLong."""
+    def _following(self, playing: _Playing, last: int, answer: Answer) -> tuple[int, list[int]]:
+        """The tokens of the next prompt: how many are there already, and the new ones."""
+        if goes_on(self.contexts, len(playing.turns)):
+            # Only what is new is encoded; nothing that was fed or sampled is ever encoded again.
+            return len(playing.token_ids), self.chat.follow(last, answer.observation)
+        whole = prompt(self.contexts, self.chat, answer.system, playing.said, answer.observation)
+        return 0, whole
+
+    def _has_room(self, tokens: int, sampling: Sampling) -> bool:
+        """Whether a prompt of ``tokens`` and a reply fit the context. Raises PromptTooLong."""
         longest = self.engine.max_model_len
-        if len(playing.token_ids) + new + sampling.max_tokens <= longest:
+        if tokens + sampling.max_tokens <= longest:
             self._fits = True
             return True
         if not self._fits:
             raise PromptTooLong(
-                f"the first prompt of {self.spec.id} has {new} tokens; with a reply of up to "
+                f"the first prompt of {self.spec.id} has {tokens} tokens; with a reply of up to "
                 f"{sampling.max_tokens} it does not fit engine.max_model_len={longest}: raise it, "
                 "or lower sample.max_tokens"
             )

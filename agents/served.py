@@ -25,6 +25,7 @@ from ragen_lite.agents.completions import (
     reply_of,
     token_count,
 )
+from ragen_lite.agents.contexts import ContextRule, FullContext, as_messages
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.errors import UserError
 from ragen_lite.agents.trajectory import (
@@ -78,6 +79,7 @@ class ServedPolicy:
         retries: of a request that timed out, was refused for its rate or failed within the server,
             with back-off.
         timeout: seconds without an answer.
+        contexts: what of the conversation each prompt holds; the whole of it where not told.
 
     Raises ServerRefused where the address is none or the openai package is not installed.
     """
@@ -90,7 +92,9 @@ class ServedPolicy:
         budget: int | None = None,
         retries: int = 5,
         timeout: float = 120.0,
+        contexts: ContextRule | None = None,
     ) -> None:
+        self.contexts = contexts or FullContext()
         self.name, self.url = parse(model)
         try:
             import openai
@@ -169,12 +173,12 @@ class ServedPolicy:
             answer = env.take()
             system = answer.system
             instance = answer.instance
-            messages = [{"role": "system", "content": system}]
+            said: list[tuple[str, str]] = []
             while True:
                 observation = answer.observation
-                messages.append({"role": "user", "content": observation})
-                reply, tokens = self._ask(messages, sampling, ended)
-                messages.append({"role": "assistant", "content": reply})
+                shown = as_messages(self.contexts, system, said, observation)
+                reply, tokens = self._ask(shown, sampling, ended)
+                said.append((observation, reply))
                 env.step(reply)
                 answer = env.take()
                 turns.append(Exchange(**exchange_fields(observation, answer, tokens)))

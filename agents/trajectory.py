@@ -116,7 +116,8 @@ class Exchange:
 class Turn(Exchange):
     """A turn in tokens: where its reply stands.
 
-    ``start:stop`` is the sampled span in the token ids of context number ``context``. Example:
+    ``start:stop`` is the sampled span in the token ids of context number ``context``; ``cut`` is
+    whether the reply was ended by its length. Example:
     ``Turn(context=0, start=40, stop=52, observation="Turn 1: ...", reply="<answer>Up</answer>",
     reward=-0.1, reply_tokens=12)``.
     """
@@ -124,6 +125,7 @@ class Turn(Exchange):
     context: int = 0
     start: int
     stop: int
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,8 +213,9 @@ class Trajectory(Episode):
     """One conversation in the very tokens that were fed and sampled.
 
     The turns of the example in Context are ``Turn(context=0, start=2, stop=4, ...)`` and
-    ``Turn(context=0, start=7, stop=8, ...)``. A trajectory has exactly one context today; it has no
-    turn, and an empty one, where its environment failed at once.
+    ``Turn(context=0, start=7, stop=8, ...)``. With the whole conversation in every prompt a
+    trajectory has exactly one context; where its environment failed at once it has no turn, and an
+    empty one.
 
     Invariant, for each context: ``token_ids[t.start:t.stop]`` is what the engine sampled for turn
     t; ``loss_mask`` is true exactly on these spans; the prompt of turn t was

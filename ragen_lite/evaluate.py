@@ -15,6 +15,7 @@ from ragen_lite.agents.rollout import Rollout
 from ragen_lite.agents.served import SERVER
 from ragen_lite.agents.trajectory import Episode, Sampling
 from ragen_lite.config.command_line import command
+from ragen_lite.config.groups import context_of
 from ragen_lite.config.schema import Config, ConfigError
 from ragen_lite.envs.splits import ALL
 from ragen_lite.learning import generation
@@ -98,7 +99,7 @@ def label(path: str, models: list[str]) -> str:
 def measure_server(config: Config, spec: EnvSpec, path: str, note: Note) -> Played:
     """A served model's episodes; half of its budget is for the sampled pass."""
     engine = config.engine
-    policy = served_policy(spec, path, engine.name, engine.options)
+    policy = served_policy(spec, path, engine.name, engine.options, context_of(config))
     whole = policy.budget
     # What the sampled pass leaves over goes to the greedy one.
     policy.budget = whole and whole // 2
@@ -127,7 +128,7 @@ def measure_model(config: Config, spec: EnvSpec, path: str, note: Note) -> Playe
     policy = load_policy(model, config.seed, config.engine.max_model_len)
     sampling = Sampling(config.sample.temperature, config.sample.max_tokens)
     engine, _ = generation.start_engine(choice.config, policy, sampling.temperature, note=note)
-    rollout = Rollout(engine, policy.chat, spec, config.seed)
+    rollout = Rollout(engine, policy.chat, spec, config.seed, context_of(config))
     with watch_progress(config) as on_progress:
         evaluator = Evaluator(rollout, sampling, on_progress)
         played = evaluator.both(config.eval.split, config.eval.instances, config.eval.samples)

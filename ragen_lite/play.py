@@ -15,6 +15,7 @@ from ragen_lite.agents.rollout import Rollout
 from ragen_lite.agents.scripted import POLICIES
 from ragen_lite.agents.trajectory import Episode, Sampling, Start
 from ragen_lite.config.command_line import command
+from ragen_lite.config.groups import context_of
 from ragen_lite.config.schema import Config, ConfigError
 from ragen_lite.envs.base import TextTask
 from ragen_lite.envs.dialogue import Dialogue, has_solver
@@ -60,14 +61,16 @@ def watch(config: Config, spec: EnvSpec, start: Start, console: Console) -> Epis
     sampling = Sampling(config.sample.temperature, config.sample.max_tokens)
     path = config.model.path
     engine = config.engine
+    contexts = context_of(config)
     if path.startswith("openai:"):
-        return served_policy(spec, path, engine.name, engine.options).play([start], sampling)[0]
+        served = served_policy(spec, path, engine.name, engine.options, contexts)
+        return served.play([start], sampling)[0]
     choice = generation.resolve(engine, config.model.dtype)
     if choice.note:
         console.print(choice.note, style="dim", markup=False)
     policy = load_policy(config.model, config.seed, engine.max_model_len)
     generator, _ = generation.start_engine(choice.config, policy, sampling.temperature)
-    rollout = Rollout(generator, policy.chat, spec, config.seed)
+    rollout = Rollout(generator, policy.chat, spec, config.seed, contexts)
     (trajectory,) = rollout.play([start], sampling)
     return trajectory
 

@@ -10,29 +10,36 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
-from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.records import as_record
 from ragen_lite.agents.trajectory import Sampling, Start, Trajectory, group_by_instance
+from ragen_lite.algorithms.critics import ValueCritic
 from ragen_lite.config.command_line import command
 from ragen_lite.config.groups import Algorithm, algorithm_of, name_of
-from ragen_lite.config.schema import Config, ConfigError, TrainConfig
+from ragen_lite.config.schema import Config, TrainConfig
+from ragen_lite.config.stages import Stage, stage_at, stages_of
 from ragen_lite.envs.splits import SPLITS, task_seed
 from ragen_lite.learning import generation
-from ragen_lite.learning.correction import apply_correction
-from ragen_lite.learning.credit import Credited, give_credit, kept_share
-from ragen_lite.learning.learner import Reference, frozen
+from ragen_lite.learning.correction import correct_all
+from ragen_lite.learning.credit import (
+    Credited,
+    explained_variance,
+    give_credit,
+    kept_advantages,
+    kept_share,
+    passing,
+)
 from ragen_lite.learning.mini_batches import MiniBatches, average_metrics, optimiser_steps
 from ragen_lite.learning.samples import Sample
-from ragen_lite.models.loading import Policy, load_policy
-from ragen_lite.models.lora import switched_off
-from ragen_lite.opening import open_run, settings_of
+from ragen_lite.learning.shaping import kl_costs, shaped
+from ragen_lite.models.loading import load_policy
+from ragen_lite.opening import check_solver, open_run, reference_of, settings_of
 from ragen_lite.runs import notices
 from ragen_lite.runs.display import Display
+from ragen_lite.runs.ending import why_enough
 from ragen_lite.runs.evaluation import baselines, check_splits, make_spec, play_scripted
-from ragen_lite.runs.folder import Run, run_slug
+from ragen_lite.runs.folder import run_slug
 from ragen_lite.runs.interruption import StopSignal
 from ragen_lite.runs.metrics import rollout_metrics
 from ragen_lite.runs.report import result_lines, write_report
@@ -46,8 +53,10 @@ class Trainer:
 
     session: Session
     algorithm: Algorithm
+    stages: list[Stage]
     sizes: TrainConfig
     evaluate_every: int
+    patience: int
     save_every: int
     sampling: Sampling
     seed: int
@@ -60,7 +69,7 @@ class Trainer:
             epochs=self.sizes.epochs,
             count=self.sizes.mini_batches,
             aggregation=self.algorithm.loss.aggregation,
-            constant=self.sampling.max_tokens,
+            constant=stage_at(self.stages, step).max_tokens,
             seed=(self.seed, step),
         )
 
@@ -80,80 +89,101 @@ def train_step(trainer: Trainer, step: int) -> dict[str, float]:
     # An evaluation may have run since the last step; its figures are not this step's.
     engine.reset_metrics()
     began = time.perf_counter()
-    trajectories = session.rollout.play(
-        starts(trainer, step), trainer.sampling, trainer.on_progress
-    )
-    for notice in notices.of_rollout(trajectories):
-        session.note(f"step {step}: {notice}")
-    notices.refuse_failures(session.rollout.spec.id, step, trajectories)
+    trajectories = collect(trainer, step)
     sampled = time.perf_counter()
 
     # The figures are read before the engine sleeps: asleep, it gives its memory to the learner.
     engine_metrics = engine.metrics()
     engine.sleep()
-    algorithm = trainer.algorithm
-    groups = group_by_instance(trajectories)
-    # Credit first, filter second: no advantage depends on what the filter drops.
-    credited = give_credit(groups, algorithm.credit, algorithm.filter)
-    samples = [s for c in credited if c.kept for s in c.samples(algorithm.loss.turn_mask)]
-    if not samples:
-        chosen = name_of("filter", algorithm.filter)
-        session.note(f"step {step}: {notices.why_nothing_learnt(chosen, credited)}")
-    metrics = []
-    samples, mismatch = correct(trainer, samples)
-    cut = trainer.mini_batches(step)
-    session.learner.begin_iteration(step, cut.epochs * cut.count)
-    for part, weights in optimiser_steps(samples, cut):
-        metrics.append(session.learner.step(part, weights, algorithm.loss))
+    session.learner.begin_iteration(step, trainer.sizes.epochs * trainer.sizes.mini_batches)
+    credited = credit(trainer, step, trajectories)
+    metrics: list[dict[str, float]] = []
+    by_trajectory, mismatch = to_learn(trainer, step, credited)
+    for part, weights in optimiser_steps(by_trajectory, trainer.mini_batches(step)):
+        metrics.append(session.learner.step(part, weights, trainer.algorithm.loss))
     # From here on the weights are those of this step, for the engine's version check.
     session.learner.version = step
     updated = time.perf_counter()
 
-    write_trajectories(session.run, step, trajectories, credited)
+    learnt = kept_advantages(credited)
+    records = (as_record(t, learnt.get((t.group, t.member))) for t in trajectories)
+    session.run.write_trajectories(step, records)
     trainer.display.show_trajectory(step, trajectories)
+    tokens = tokens_sampled(trajectories)
     return {
         **rollout_metrics(trajectories),
         "rollout/kept_groups": kept_share(credited),
-        "rollout/tokens_per_second": tokens_sampled(trajectories) / (sampled - began),
+        "rollout/tokens": float(tokens),
+        "rollout/tokens_per_second": tokens / (sampled - began),
         **engine_metrics,
         **average_metrics(metrics),
         **mismatch,
+        **explained_variance(credited),
         "time/rollout_s": sampled - began,
         "time/update_s": updated - sampled,
     }
 
 
-def starts(trainer: Trainer, step: int) -> list[Start]:
-    """The trajectories of one step: train.groups instances, train.group_size members each."""
-    sizes = trainer.sizes
+def collect(trainer: Trainer, step: int) -> list[Trajectory]:
+    """The step's trajectories: train.groups instances, and more where the filter asks for them."""
+    session = trainer.session
+    stage = stage_at(trainer.stages, step)
+    passes = trainer.algorithm.filter
+    sampling = replace(trainer.sampling, max_tokens=stage.max_tokens)
+    played: list[Trajectory] = []
+    for number in range(1 + getattr(passes, "refill", 0)):
+        # Which instances are next depends on how many were played, never on how they went.
+        begin = starts(trainer, step, number * stage.groups)
+        played += session.rollout.play(begin, sampling, trainer.on_progress)
+        if sum(passes(group_by_instance(played))) >= stage.groups:
+            break
+    for notice in notices.of_rollout(played):
+        session.note(f"step {step}: {notice}")
+    notices.refuse_failures(session.rollout.spec.id, step, played)
+    return played
+
+
+def starts(trainer: Trainer, step: int, first: int = 0) -> list[Start]:
+    """The members of a step's groups, from number ``first`` on, as many as the stage has."""
+    stage = stage_at(trainer.stages, step)
     # Curricula go by this share: 0 at the first step, just under 1 at the last.
-    progress = (step - 1) / sizes.steps
+    progress = (step - 1) / trainer.sizes.steps
     return [
         Start(task_seed(trainer.seed, step, group), "train", group, member, progress)
-        for group in range(sizes.groups)
-        for member in range(sizes.group_size)
+        for group in range(first, first + stage.groups)
+        for member in range(stage.group_size)
     ]
 
 
-def correct(trainer: Trainer, samples: list[Sample]) -> tuple[list[Sample], dict[str, float]]:
-    """The samples with the correction's importance weights, and its metrics, where there is one."""
-    correction = trainer.algorithm.correction
-    if not samples or not correction.active:
-        return samples, {}
-    return apply_correction(samples, trainer.session.learner.score(samples), correction)
+def credit(trainer: Trainer, step: int, trajectories: Sequence[Trajectory]) -> list[Credited]:
+    """Every trajectory with its advantages, and whether it is learnt from."""
+    algorithm = trainer.algorithm
+    learner = trainer.session.learner
+    stage = stage_at(trainer.stages, step)
+    groups = group_by_instance(trajectories)
+    costs = kl_costs(groups, learner, algorithm.kl.coef_in_reward(step))
+    values = None if learner.critic is None else learner.critic.score(groups)
+    # The filter goes by what the environment gave. What it drops changes no advantage.
+    wanted = stage.groups if getattr(algorithm.filter, "refill", 0) else None
+    passed = passing(groups, algorithm.filter, wanted)
+    counted = shaped(groups, algorithm.overlong, stage.max_tokens, costs)
+    return give_credit(counted, algorithm.credit, passed, values)
 
 
-def write_trajectories(
-    run: Run, step: int, trajectories: Sequence[Trajectory], credited: Sequence[Credited]
-) -> None:
-    """The step's records, with the advantages of what was learnt from."""
-    advantages = {
-        (c.trajectory.group, c.trajectory.member): [array.tolist() for array in c.advantages]
-        for c in credited
-        if c.kept
-    }
-    records = (as_record(t, advantages.get((t.group, t.member))) for t in trajectories)
-    run.write_trajectories(step, records)
+def to_learn(
+    trainer: Trainer, step: int, credited: Sequence[Credited]
+) -> tuple[list[list[Sample]], dict[str, float]]:
+    """The samples of each trajectory that is learnt from, and the metrics of their correction."""
+    algorithm = trainer.algorithm
+    kept = [c.samples(algorithm.loss.turn_mask, algorithm.overlong) for c in credited if c.kept]
+    by_trajectory = [samples for samples in kept if samples]
+    if not by_trajectory:
+        chosen = name_of("filter", algorithm.filter)
+        why = notices.why_nothing_learnt(chosen, credited)
+        trainer.session.note(f"step {step}: {why}")
+    if not by_trajectory or not algorithm.correction.active:
+        return by_trajectory, {}
+    return correct_all(by_trajectory, trainer.session.learner.score, algorithm.correction)
 
 
 # ---- the loop ----
@@ -164,8 +194,15 @@ def train(config: Config) -> None:
     with open_trainer(config) as trainer:
         measure_start(trainer)
         for step in range(trainer.session.run.start + 1, trainer.sizes.steps + 1):
+            reason = why_enough(
+                trainer.session.run.metrics(), trainer.sizes.tokens, trainer.patience
+            )
+            if reason:
+                trainer.session.note(f"training ends before step {step}: {reason}")
+                break
             row = train_step(trainer, step)
             finish_step(trainer, step, row)
+        trainer.session.save()
         conclude(trainer)
 
 
@@ -192,12 +229,15 @@ def open_trainer(config: Config) -> Iterator[Trainer]:
             display.note,
             algorithm.kl,
             reference_of(config, algorithm, policy),
+            algorithm.critic if isinstance(algorithm.critic, ValueCritic) else None,
         )
         trainer = Trainer(
             session=session,
             algorithm=algorithm,
+            stages=stages_of(config),
             sizes=config.train,
             evaluate_every=config.eval.every,
+            patience=config.eval.patience,
             save_every=config.run.save_every,
             sampling=session.evaluator.sampling,
             seed=config.seed,
@@ -208,23 +248,6 @@ def open_trainer(config: Config) -> Iterator[Trainer]:
         session.evaluator.on_progress = trainer.on_progress
         with session.ending(trainer.stop, write_report):
             yield trainer
-
-
-def check_solver(spec: EnvSpec, algorithm: Algorithm) -> None:
-    """Raise ConfigError for a credit that reads the solver where the task has none."""
-    needed = getattr(algorithm.credit, "needs_solver", False)
-    if needed and "solver" not in baselines(spec):
-        chosen = name_of("credit", algorithm.credit)
-        raise ConfigError(f"credit={chosen} is judged by the solver, which {spec.id} does not have")
-
-
-def reference_of(config: Config, algorithm: Algorithm, policy: Policy) -> Reference | None:
-    """The starting model, where the KL penalty needs it: with new LoRA, the model without it."""
-    if not algorithm.kl.needs_reference:
-        return None
-    if policy.adapter is not None and policy.fresh:
-        return partial(switched_off, policy.adapter)
-    return frozen(load_policy(config.model, config.seed).model)
 
 
 def measure_start(trainer: Trainer) -> None:

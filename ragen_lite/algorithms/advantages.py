@@ -17,16 +17,19 @@ from ragen_lite.agents.trajectory import Group, Trajectory
 from ragen_lite.algorithms.options import share
 
 Array = NDArray[np.float64]
+Values = Sequence[Array]  # a critic's, one array a context, one entry a token
 EPSILON = 1e-6  # verl's, added to the spread before dividing by it
+WHITENING = 1e-8  # verl's, added to the variance before its root is taken
 
 
 class Advantage(Protocol):
     """What an entry of the table makes, once its options are set.
 
-    One that reads the solver's regret says ``needs_solver = True``.
+    One that reads the solver's regret says ``needs_solver = True``; one that reads a critic's
+    values says ``needs_values = True``, is given them, and has ``targets`` for the critic.
     """
 
-    def __call__(self, groups: Sequence[Group]) -> list[Array]:
+    def __call__(self, groups: Sequence[Group], values: Values | None = None) -> list[Array]:
         """One array a context, one entry a token, in nested order of groups and trajectories."""
 
 
@@ -74,6 +77,28 @@ def spread_trajectories(group: Group, per_trajectory: Array) -> list[Array]:
     return arrays
 
 
+def with_prompts(trajectory: Trajectory, arrays: list[Array]) -> list[Array]:
+    """Give the tokens of each turn's prompt what its reply's first token has."""
+    begins: dict[int, int] = {}  # where a turn's tokens begin, behind the reply before it
+    for turn in trajectory.turns:
+        array = arrays[turn.context]
+        array[begins.get(turn.context, 0) : turn.start] = array[turn.start]
+        begins[turn.context] = turn.stop
+    return arrays
+
+
+def whitened(trajectories: Sequence[Trajectory], arrays: list[Array]) -> list[Array]:
+    """Per-token numbers with mean 0 and variance 1 over the sampled tokens; all 0 where equal."""
+    masks = [np.array(c.loss_mask, dtype=bool) for t in trajectories for c in t.contexts]
+    sampled = [array[mask] for array, mask in zip(arrays, masks, strict=True)]
+    everything = np.concatenate([*sampled, np.zeros(0)])
+    if not len(everything) or everything.max() == everything.min():
+        return [np.zeros(len(array)) for array in arrays]
+    mean = everything.mean()
+    spread = np.sqrt(everything.var(ddof=1) + WHITENING)
+    return [(array - mean) / spread for array in arrays]
+
+
 def discounted_turns(trajectory: Trajectory, gamma: float = 1.0) -> Array:
     """The return from each turn on, one number a turn, discounted by ``gamma`` a turn.
 
@@ -99,7 +124,7 @@ class GRPO:
     normalize: bool = True
     """Divide by the group's sample standard deviation; Dr. GRPO does not (arXiv:2503.20783)."""
 
-    def __call__(self, groups: Sequence[Group]) -> list[Array]:
+    def __call__(self, groups: Sequence[Group], values: Values | None = None) -> list[Array]:
         """See Advantage."""
         arrays = []
         for group in groups:
@@ -111,7 +136,7 @@ class GRPO:
 class DrGRPO:
     """One advantage a trajectory: its return less its group's mean (arXiv:2503.20783)."""
 
-    def __call__(self, groups: Sequence[Group]) -> list[Array]:
+    def __call__(self, groups: Sequence[Group], values: Values | None = None) -> list[Array]:
         """See Advantage."""
         return GRPO(normalize=False)(groups)
 
@@ -123,15 +148,15 @@ class RLOO:
     normalize: bool = False
     """Divide by the group's sample standard deviation."""
 
-    def __call__(self, groups: Sequence[Group]) -> list[Array]:
+    def __call__(self, groups: Sequence[Group], values: Values | None = None) -> list[Array]:
         """See Advantage."""
         arrays = []
         for group in groups:
             size = len(group.trajectories)
             # r - mean(others) = (r - mean(all)) * n / (n - 1).
             scale = size / (size - 1) if size > 1 else 1.0
-            values = standardise(returns_of(group), self.normalize) * scale
-            arrays += spread_trajectories(group, values)
+            own = standardise(returns_of(group), self.normalize) * scale
+            arrays += spread_trajectories(group, own)
         return arrays
 
 
@@ -147,7 +172,7 @@ class TurnReturn:
     def __post_init__(self) -> None:
         share("gamma", self.gamma)
 
-    def __call__(self, groups: Sequence[Group]) -> list[Array]:
+    def __call__(self, groups: Sequence[Group], values: Values | None = None) -> list[Array]:
         """See Advantage."""
         arrays = []
         for group in groups:

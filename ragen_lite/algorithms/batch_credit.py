@@ -11,15 +11,17 @@ from ragen_lite.agents.errors import UserError
 from ragen_lite.agents.trajectory import Group, Trajectory
 from ragen_lite.algorithms.advantages import (
     Array,
+    Values,
     discounted_turns,
     returns_of,
     spread_trajectories,
     spread_turns,
     standardise,
+    whitened,
+    with_prompts,
 )
 from ragen_lite.algorithms.options import share
 
-WHITENING = 1e-8  # verl's, added to the variance before its root is taken
 BATCH = 1e-9  # GEM's, added to the spread
 
 
@@ -31,15 +33,15 @@ class NoCredit(UserError, ValueError):
 class BatchMean:
     """One advantage a trajectory: its return less the mean over the step (Williams 1992)."""
 
-    def __call__(self, groups: Sequence[Group]) -> list[Array]:
+    def __call__(self, groups: Sequence[Group], values: Values | None = None) -> list[Array]:
         """See Advantage."""
         if not groups:
             return []
         returns = np.concatenate([returns_of(group) for group in groups])
-        values = iter(standardise(returns, divide=False))
+        standing = iter(standardise(returns, divide=False))
         arrays = []
         for group in groups:
-            own = np.array([next(values) for _ in group.trajectories])
+            own = np.array([next(standing) for _ in group.trajectories])
             arrays += spread_trajectories(group, own)
         return arrays
 
@@ -52,7 +54,7 @@ class MaxRL:
     are refused. Source: arXiv:2602.02710, prime-rl.
     """
 
-    def __call__(self, groups: Sequence[Group]) -> list[Array]:
+    def __call__(self, groups: Sequence[Group], values: Values | None = None) -> list[Array]:
         """See Advantage. Raises NoCredit for a return below 0."""
         arrays = []
         for group in groups:
@@ -63,8 +65,8 @@ class MaxRL:
                     "is for returns from 0 on; take a task's reward of 0 or 1, or credit=grpo"
                 )
             mean = returns.mean()
-            values = standardise(returns, divide=False)
-            arrays += spread_trajectories(group, values / mean if mean > 0 else values)
+            own = standardise(returns, divide=False)
+            arrays += spread_trajectories(group, own / mean if mean > 0 else own)
         return arrays
 
 
@@ -81,7 +83,7 @@ class ReBN:
     def __post_init__(self) -> None:
         share("gamma", self.gamma)
 
-    def __call__(self, groups: Sequence[Group]) -> list[Array]:
+    def __call__(self, groups: Sequence[Group], values: Values | None = None) -> list[Array]:
         """See Advantage."""
         trajectories = [t for group in groups for t in group.trajectories]
         per_turn = [discounted_turns(t, self.gamma) for t in trajectories]
@@ -93,8 +95,8 @@ class ReBN:
             mean = everything.mean()
             spread = everything.std() + BATCH
         arrays = []
-        for trajectory, values in zip(trajectories, per_turn, strict=True):
-            arrays += spread_turns(trajectory, (values - mean) / spread)
+        for trajectory, own in zip(trajectories, per_turn, strict=True):
+            arrays += spread_turns(trajectory, (own - mean) / spread)
         return arrays
 
 
@@ -114,7 +116,7 @@ class ReinforcePP:
     def __post_init__(self) -> None:
         share("gamma", self.gamma)
 
-    def __call__(self, groups: Sequence[Group]) -> list[Array]:
+    def __call__(self, groups: Sequence[Group], values: Values | None = None) -> list[Array]:
         """See Advantage."""
         trajectories = [t for group in groups for t in group.trajectories]
         arrays = []
@@ -125,29 +127,16 @@ class ReinforcePP:
                     arrays += spread_turns(trajectory, np.full(len(trajectory.turns), value))
                 else:
                     arrays += self._token_returns(trajectory)
-        masks = [np.array(c.loss_mask, dtype=bool) for t in trajectories for c in t.contexts]
-        sampled = [array[mask] for array, mask in zip(arrays, masks, strict=True)]
-        everything = np.concatenate([*sampled, np.zeros(0)])
-        if not len(everything) or everything.max() == everything.min():
-            return [np.zeros(len(array)) for array in arrays]
-        mean = everything.mean()
-        spread = np.sqrt(everything.var(ddof=1) + WHITENING)
-        return [(array - mean) / spread for array in arrays]
+        return whitened(trajectories, arrays)
 
     def _token_returns(self, trajectory: Trajectory) -> list[Array]:
         """The discounted return from each sampled token on; a prompt has its reply's first."""
         arrays = [np.zeros(len(context.token_ids)) for context in trajectory.contexts]
-        begins: dict[int, int] = {}  # where a turn's tokens begin, behind the reply before it
-        starts = []
-        for turn in trajectory.turns:
-            starts.append(begins.get(turn.context, 0))
-            begins[turn.context] = turn.stop
         after = 0.0
-        for turn, begin in zip(reversed(trajectory.turns), reversed(starts), strict=True):
+        for turn in reversed(trajectory.turns):
             last = turn.reward + self.gamma * after
             ahead = np.arange(turn.stop - turn.start - 1, -1, -1)
             array = arrays[turn.context]
             array[turn.start : turn.stop] = last * self.gamma**ahead
-            array[begin : turn.start] = array[turn.start]
             after = array[turn.start]
-        return arrays
+        return with_prompts(trajectory, arrays)

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from ragen_lite.agents.trajectory import Group
-from ragen_lite.algorithms.options import share
+from ragen_lite.algorithms.options import not_negative, share
 
 
 class Filter(Protocol):
@@ -21,7 +21,17 @@ class Filter(Protocol):
 
 
 @dataclass(frozen=True)
-class MixedOutcomes:
+class _Refilled:
+    refill: int = 0
+    """Times that as many new instances are played where fewer groups than train.groups passed, at
+    most (DAPO's dynamic sampling); what is over is not learnt from."""
+
+    def __post_init__(self) -> None:
+        not_negative("refill", self.refill)
+
+
+@dataclass(frozen=True)
+class MixedOutcomes(_Refilled):
     """Groups of which some members succeeded and some did not (DAPO, arXiv:2503.14476).
 
     Where returns differ by step penalties alone, the group teaches to do nothing.
@@ -33,7 +43,7 @@ class MixedOutcomes:
 
 
 @dataclass(frozen=True)
-class Spread:
+class Spread(_Refilled):
     """Groups whose returns differ at all."""
 
     def __call__(self, groups: Sequence[Group]) -> list[bool]:

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from ragen_lite.algorithms.losses import LossInputs, ratio_of
-from ragen_lite.algorithms.options import BadOption
+from ragen_lite.algorithms.options import BadOption, above_zero
+
+PLACES = ("loss", "reward")
 
 
 def k1(gap: Tensor) -> Tensor:
@@ -38,9 +40,11 @@ class Penalty(Protocol):
     def needs_reference(self) -> bool:
         """Whether a frozen copy of the starting model is kept."""
 
-    @property
-    def coef(self) -> float:
-        """Its weight in the loss."""
+    def coef_in_loss(self, iteration: int) -> float:
+        """Its weight in the loss of an iteration, from 1."""
+
+    def coef_in_reward(self, iteration: int) -> float:
+        """What a nat costs in the reward of an iteration, from 1."""
 
     def estimate(self, tokens: LossInputs) -> Tensor:
         """The KL of each token, (N,), in nats."""
@@ -55,8 +59,11 @@ class NoKL:
         """See Penalty."""
         return False
 
-    @property
-    def coef(self) -> float:
+    def coef_in_loss(self, iteration: int) -> float:
+        """See Penalty."""
+        return 0.0
+
+    def coef_in_reward(self, iteration: int) -> float:
         """See Penalty."""
         return 0.0
 
@@ -68,7 +75,12 @@ class NoKL:
 @dataclass(frozen=True)
 class _KL:
     coef: float = 0.001
-    """Weight of the KL in the loss."""
+    """Weight of the KL."""
+    place: str = "loss"
+    """loss, or reward: a turn's reward is less by coef times the log-ratios of its tokens, summed;
+    that is k1, whichever estimator is chosen, since the others are biased there."""
+    start: int = 1
+    """The first iteration with the penalty; before it the policy is free."""
     unbiased: bool = False
     """Times the importance ratio, with its gradient: the estimate of the present policy's KL, whose
     gradient is right for every estimator (arXiv:2512.02556)."""
@@ -76,11 +88,24 @@ class _KL:
     def __post_init__(self) -> None:
         if not self.coef > 0:
             raise BadOption("coef", f"{self.coef}: it must be above 0; kl=off takes the KL away")
+        if self.place not in PLACES:
+            raise BadOption("place", f"{self.place!r}: choose one of {', '.join(PLACES)}")
+        if self.place == "reward" and self.unbiased:
+            raise BadOption("unbiased", "true: it does nothing with kl.place=reward")
+        above_zero("start", self.start)
 
     @property
     def needs_reference(self) -> bool:
         """See Penalty."""
         return True
+
+    def coef_in_loss(self, iteration: int) -> float:
+        """See Penalty."""
+        return self.coef if self.place == "loss" and iteration >= self.start else 0.0
+
+    def coef_in_reward(self, iteration: int) -> float:
+        """See Penalty."""
+        return self.coef if self.place == "reward" and iteration >= self.start else 0.0
 
     def gap(self, tokens: LossInputs) -> Tensor:
         """log policy - log reference, (N,)."""

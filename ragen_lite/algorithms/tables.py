@@ -16,6 +16,8 @@ ADVANTAGES = {
     "turn_return": "ragen_lite.algorithms.advantages:TurnReturn",
     "rebn": "ragen_lite.algorithms.batch_credit:ReBN",
     "gigpo": "ragen_lite.algorithms.turn_credit:GiGPO",
+    "gae": "ragen_lite.algorithms.value_credit:GAE",
+    "bi_level_gae": "ragen_lite.algorithms.value_credit:BiLevelGAE",
     "oracle": "ragen_lite.algorithms.turn_credit:Oracle",
 }
 
@@ -29,6 +31,12 @@ LOSSES = {
     "reinforce": "ragen_lite.algorithms.losses:Reinforce",
 }
 
+CRITICS = {
+    "off": "ragen_lite.algorithms.critics:NoCritic",
+    "own": "ragen_lite.algorithms.critics:OwnCritic",
+    "shared": "ragen_lite.algorithms.critics:SharedCritic",
+}
+
 FILTERS = {
     "outcome": "ragen_lite.algorithms.filters:MixedOutcomes",
     "spread": "ragen_lite.algorithms.filters:Spread",
@@ -36,6 +44,12 @@ FILTERS = {
     "top_p": "ragen_lite.algorithms.filters:TopP",
     "min_p": "ragen_lite.algorithms.filters:MinP",
     "none": "ragen_lite.algorithms.filters:KeepAll",
+}
+
+OVERLONG = {
+    "keep": "ragen_lite.algorithms.overlong:KeepCut",
+    "zero": "ragen_lite.algorithms.overlong:ZeroCut",
+    "mask": "ragen_lite.algorithms.overlong:MaskCut",
 }
 
 KL_PENALTIES = {

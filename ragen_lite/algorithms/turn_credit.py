@@ -11,6 +11,7 @@ import numpy as np
 from ragen_lite.agents.trajectory import Group, Turn
 from ragen_lite.algorithms.advantages import (
     Array,
+    Values,
     discounted_turns,
     returns_of,
     spread_turns,
@@ -40,7 +41,7 @@ class GiGPO:
         share("gamma", self.gamma)
         not_negative("step_weight", self.step_weight)
 
-    def __call__(self, groups: Sequence[Group]) -> list[Array]:
+    def __call__(self, groups: Sequence[Group], values: Values | None = None) -> list[Array]:
         """See Advantage."""
         arrays = []
         for group in groups:
@@ -84,7 +85,7 @@ class Oracle:
     def __post_init__(self) -> None:
         not_negative("lost", self.lost)
 
-    def __call__(self, groups: Sequence[Group]) -> list[Array]:
+    def __call__(self, groups: Sequence[Group], values: Values | None = None) -> list[Array]:
         """See Advantage. Raises NoCredit where the task tells no regret."""
         trajectories = [t for group in groups for t in group.trajectories]
         per_turn = [[-self._regret(turn) for turn in t.turns] for t in trajectories]

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ragen_lite.agents.engines.table import ENGINES
-from ragen_lite.config.groups import algorithm_of
+from ragen_lite.config.groups import Algorithm, algorithm_of, context_of
 from ragen_lite.config.schema import Config, ConfigError, ModelConfig
+from ragen_lite.config.stages import stages_of
 
 MOST_TRAJECTORIES = 1_000_000  # of one iteration
 MOST_SEED = 2**63  # torch's generator takes no more
@@ -25,7 +26,9 @@ _POSITIVE = """
     train.steps train.groups train.group_size train.epochs train.mini_batches train.lr
     train.grad_clip train.microbatch_tokens eval.instances eval.samples run.save_every
 """.split()
-_NOT_NEGATIVE = "train.warmup train.weight_decay eval.every seed model.lora_rank".split()
+_NOT_NEGATIVE = (
+    "train.warmup train.weight_decay eval.every eval.patience seed model.lora_rank".split()
+)
 
 
 def get(config: Config, key: str) -> Any:
@@ -50,12 +53,27 @@ def check(config: Config) -> None:
     _each(config, _POSITIVE, lambda value: value > 0, "it must be above 0")
     _each(config, _NOT_NEGATIVE, lambda value: value >= 0, "it must not be below 0")
     _check_model(config.model)
-    algorithm_of(config)
-    _check_sizes(config)
+    algorithm = algorithm_of(config)
+    context_of(config)
+    _check_critic(config, algorithm)
+    _check_sizes(config, algorithm)
+    stages_of(config)
     _check_run(config)
+    _check_ends(config)
     longest = config.engine.max_model_len
     if longest is not None and longest <= 0:
         raise ConfigError(f"engine.max_model_len={longest}: it must be above 0, or null")
+
+
+def _check_ends(config: Config) -> None:
+    """What ends a run early must be something that happens."""
+    if config.train.tokens is not None and config.train.tokens <= 0:
+        raise ConfigError(f"train.tokens={config.train.tokens}: it must be above 0, or null")
+    if config.eval.patience and not config.eval.every:
+        raise ConfigError(
+            f"eval.patience={config.eval.patience} does nothing with eval.every=0: nothing is "
+            "measured on the way"
+        )
 
 
 def _check_model(model: ModelConfig) -> None:
@@ -90,15 +108,32 @@ def _check_run(config: Config) -> None:
         raise ConfigError(f"seed={config.seed}: it must be below 2^63")
 
 
-def _check_sizes(config: Config) -> None:
+def _check_critic(config: Config, algorithm: Algorithm) -> None:
+    """A credit that reads values has a critic, and a critic has such a credit."""
+    needed = getattr(algorithm.credit, "needs_values", False)
+    credit = config.credit.name
+    if needed and not algorithm.critic.active:
+        raise ConfigError(
+            f"credit={credit} reads a critic's values: take critic=own or "
+            "critic=shared, or algo=ppo"
+        )
+    if algorithm.critic.active and not needed:
+        raise ConfigError(
+            f"critic={config.critic.name} does nothing with credit={credit}: take credit=gae or "
+            "credit=bi_level_gae, or critic=off"
+        )
+
+
+def _check_sizes(config: Config, algorithm: Algorithm) -> None:
     """An iteration's trajectories: enough for a baseline and for the mini-batches."""
     train = config.train
     whole = train.groups * train.group_size
     product = f"train.groups={train.groups} x train.group_size={train.group_size}"
-    if train.group_size < 2:
+    alone = getattr(algorithm.credit, "needs_values", False) and config.filter.name == "none"
+    if train.group_size < 2 and not alone:
         raise ConfigError(
             "train.group_size=1: a group of one has no baseline, so nothing is learnt; take 2 or "
-            "more"
+            "more, or a critic (algo=ppo)"
         )
     if whole > MOST_TRAJECTORIES:
         raise ConfigError(f"{product}: more than a million trajectories")

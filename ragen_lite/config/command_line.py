@@ -92,13 +92,25 @@ def command(name: str, purpose: str, run: Callable[[Config], None]) -> None:
     if "--help" in arguments or "-h" in arguments:
         print(help_text(name, purpose))
         return
+    reporting_errors(lambda: _run(name, arguments, run))
+
+
+def _run(name: str, arguments: list[str], run: Callable[[Config], None]) -> None:
+    overrides = rewrite_all(arguments)
+    refuse_unused(name, overrides)
+    if any(argument.startswith("-") for argument in arguments):  # --cfg, --multirun, ...
+        _hydra(overrides, run)
+    else:
+        run(compose(arguments))
+
+
+def reporting_errors(action: Callable[[], None]) -> None:
+    """Do what a command does.
+
+    What is wrong with its input is said in a sentence, and the process exits with 2.
+    """
     try:
-        overrides = rewrite_all(arguments)
-        refuse_unused(name, overrides)
-        if any(argument.startswith("-") for argument in arguments):  # --cfg, --multirun, ...
-            _hydra(overrides, run)
-        else:
-            run(compose(arguments))
+        action()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,4 +1,5 @@
-"""The groups whose choices come from tables: credit, loss, filter, kl, correction, engine and env.
+"""The groups whose choices come from tables: context, credit, critic, loss, filter,
+overlong, kl, correction, engine and env.
 
 An entry of a table is a frozen dataclass whose fields are its options. Hydra sees a copy of it that
 can be written to; what a command gets is the frozen one.
@@ -9,35 +10,46 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from typing import Any, get_type_hints
 
+from ragen_lite.agents.contexts import CONTEXTS, BadContext, ContextRule, FullContext
 from ragen_lite.agents.engines.table import ENGINES
 from ragen_lite.algorithms.advantages import Advantage
 from ragen_lite.algorithms.corrections import Correction
+from ragen_lite.algorithms.critics import Critic
 from ragen_lite.algorithms.filters import Filter
 from ragen_lite.algorithms.kl import Penalty
 from ragen_lite.algorithms.losses import Loss
 from ragen_lite.algorithms.options import BadOption
+from ragen_lite.algorithms.overlong import Overlong
 from ragen_lite.algorithms.tables import (
     ADVANTAGES,
     CORRECTIONS,
+    CRITICS,
     FILTERS,
     KL_PENALTIES,
     LOSSES,
+    OVERLONG,
 )
 from ragen_lite.config.schema import Config, ConfigError
 from ragen_lite.envs.names import resolve
 from ragen_lite.envs.registry import own_tasks
 
 TABLES: dict[str, dict[str, str]] = {
+    "context": CONTEXTS,
     "credit": ADVANTAGES,
+    "critic": CRITICS,
     "loss": LOSSES,
     "filter": FILTERS,
+    "overlong": OVERLONG,
     "kl": KL_PENALTIES,
     "correction": CORRECTIONS,
 }
 DEFAULTS = {
+    "context": "full",
     "credit": "grpo",
+    "critic": "off",
     "loss": "ppo",
     "filter": "outcome",
+    "overlong": "keep",
     "kl": "off",
     "correction": "off",
 }
@@ -48,8 +60,10 @@ class Algorithm:
     """What a step of training does with its trajectories."""
 
     credit: Advantage
+    critic: Critic
     loss: Loss
     filter: Filter
+    overlong: Overlong
     kl: Penalty
     correction: Correction
 
@@ -100,10 +114,18 @@ def entry_from(config: Config, group: str) -> Any:
     entry = entry_of(group, options.pop("name"))
     try:
         return entry(**options)
-    except BadOption as error:
+    except (BadOption, BadContext) as error:
         raise ConfigError(f"{group}.{error.key}={error.why}") from error
 
 
 def algorithm_of(config: Config) -> Algorithm:
     """The algorithm that a configuration describes. Raises ConfigError."""
-    return Algorithm(**{group: entry_from(config, group) for group in TABLES})
+    chosen = [option.name for option in fields(Algorithm)]
+    return Algorithm(**{group: entry_from(config, group) for group in chosen})
+
+
+def context_of(config: Config) -> ContextRule:
+    """What of the conversation each prompt holds. Raises ConfigError."""
+    # A configuration that was made by hand has chosen nothing.
+    rule: ContextRule = entry_from(config, "context") if config.context else FullContext()
+    return rule

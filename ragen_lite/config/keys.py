@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from ragen_lite.config.groups import TABLES, entry_of
+from ragen_lite.config.groups import DEFAULTS, TABLES, entry_of
 from ragen_lite.config.schema import Config
 
 
@@ -75,6 +75,8 @@ def with_defaults(values: dict[str, Any]) -> dict[str, Any]:
     """Values by key, and the defaults of what is missing: an older version had fewer keys."""
     found = dict(values)
     known = list(keys())
+    for group, choice in DEFAULTS.items():
+        found.setdefault(group, choice)
     for group, table in TABLES.items():
         if found.get(group) in table:
             known += options(group, found[group])

@@ -24,14 +24,19 @@ FREE = ("env.kwargs.", "engine.options.")  # keys whose last part is anybody's
 
 # What each command reads; anything else on its command line would silently do nothing.
 _RUNS = ("env", "model", "engine", "sample", "seed")
-_LEARNS = (*_RUNS, "train", "eval.every", "eval.instances", "run", "recipe")
+_LEARNS = (*_RUNS, "train", "eval.every", "eval.instances", "eval.patience", "run", "recipe")
 USES = {
     "train": (*_LEARNS, "algo", *TABLES),
     "sft": (*_LEARNS, "demos"),
-    "evaluate": (*_RUNS, "eval.instances", "eval.samples", "eval.split", "eval.compare"),
-    "play": (*_RUNS, "eval.split"),
+    "evaluate": (*_RUNS, "context", "eval.instances", "eval.samples", "eval.split", "eval.compare"),
+    "play": (*_RUNS, "context", "eval.split"),
 }
-UNUSED = {("sft", "train.epochs")}
+UNUSED = {
+    ("sft", "train.epochs"),
+    ("sft", "train.stages"),
+    ("sft", "train.tokens"),
+    ("sft", "eval.patience"),
+}
 # What is not trained has no matrices of its own; an adapter's folder brings them.
 UNUSED |= {
     (command, f"model.{key}")

@@ -101,6 +101,11 @@ class TrainConfig:
     """AdamW's weight decay."""
     grad_clip: float = 1.0
     """Largest norm of the gradient."""
+    stages: list[dict[str, int]] = field(default_factory=list)
+    """Sizes from an iteration on, one set a stage: [{from: 41, max_tokens: 96, group_size: 16}];
+    what a stage does not name stays."""
+    tokens: int | None = None
+    """Sampled tokens of the whole run, after which it ends; null: train.steps alone says."""
     microbatch_tokens: int = 16384
     """Tokens of one forward and backward pass, padding included; bounds memory, never changes the
     gradient."""
@@ -118,6 +123,8 @@ class EvalConfig:
     samples: int = 1
     """Episodes of each instance in the sampled pass of ``evaluate``; its intervals take those of
     one instance as alike."""
+    patience: int = 0
+    """Evaluations on the val split without a better one after which training ends; 0: never."""
     split: str = "test"
     """Split that ``evaluate`` measures on: train, val, test, or all (every row of a benchmark's
     file, which nothing was trained on)."""
@@ -146,15 +153,18 @@ class RunConfig:
 class Config:
     """Everything a command can be told.
 
-    ``credit``, ``loss``, ``filter``, ``kl`` and ``correction`` are choices from tables, each with
-    the options of its own (config/groups.py).
+    ``context``, ``credit``, ``critic``, ``loss``, ``filter``, ``overlong``, ``kl`` and
+    ``correction`` are choices from tables, each with the options of its own (config/groups.py).
     """
 
     env: EnvConfig = field(default_factory=EnvConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    context: Any = None
     credit: Any = None
+    critic: Any = None
     loss: Any = None
     filter: Any = None
+    overlong: Any = None
     kl: Any = None
     correction: Any = None
     engine: EngineConfig = field(default_factory=EngineConfig)

@@ -25,6 +25,7 @@ class Batch:
         targets: (N,) the trained token ids.
         rows: (N,) the row of each trained token.
         behaviour_logprobs, advantages, weights: (N,) each.
+        values, returns: (N,) each, a critic's old values and targets; 0 without one.
         sampled: (N,) whether an engine drew the token.
         tokens: tokens that are no padding.
     """
@@ -37,6 +38,8 @@ class Batch:
     advantages: Tensor
     weights: Tensor
     sampled: Tensor
+    values: Tensor
+    returns: Tensor
     tokens: int
 
     @property
@@ -100,6 +103,9 @@ def collate(
     def trained(name: str) -> Any:
         return np.concatenate([getattr(sample, name)[sample.loss_mask] for sample in rows])
 
+    def valued(name: str) -> Any:
+        return trained(name) if rows[0].values is not None else np.zeros(len(where))
+
     return Batch(
         token_ids=torch.from_numpy(token_ids),
         predictors=torch.from_numpy(where - 1),
@@ -109,6 +115,8 @@ def collate(
         advantages=torch.tensor(trained("advantages"), dtype=dtype),
         weights=torch.tensor(np.concatenate(row_weights), dtype=dtype),
         sampled=torch.from_numpy(trained("sampled")),
+        values=torch.tensor(valued("values"), dtype=dtype),
+        returns=torch.tensor(valued("returns"), dtype=dtype),
         tokens=sum(len(sample.token_ids) for sample in rows),
     )
 

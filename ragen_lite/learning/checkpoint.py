@@ -68,6 +68,8 @@ def _write(draft: Path, step: int, learner: Learner, tokenizer: Any) -> None:
         learner.adapter.save_pretrained(draft, save_embedding_layers=False)
     tokenizer.save_pretrained(draft)
     save_file(_optimizer_tensors(learner), draft / "trainer" / "optimizer.safetensors")
+    if learner.critic is not None:
+        save_file(learner.critic.state(), draft / "trainer" / "critic.safetensors")
     state = {"step": step, "learner_steps": learner.steps, "skipped": learner.skipped}
     (draft / "trainer" / "state.json").write_text(json.dumps(state, indent=1))
     files = sorted(p for p in draft.rglob("*") if p.is_file())
@@ -102,6 +104,8 @@ def restore(path: Path, learner: Learner) -> None:
         parameter = own[name]
         state_of = learner.optimizer.state.setdefault(parameter, {})
         state_of[slot] = tensor.to(parameter.device)
+    if learner.critic is not None:
+        learner.critic.restore(load_file(path / "trainer" / "critic.safetensors"))
     state = json.loads((path / "trainer" / "state.json").read_text())
     learner.version = state["step"]
     learner.steps = state["learner_steps"]

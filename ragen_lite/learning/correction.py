@@ -9,6 +9,7 @@ import numpy as np
 
 from ragen_lite.algorithms.corrections import Array, Correction
 from ragen_lite.learning.samples import Sample
+from ragen_lite.learning.scoring import Score
 
 
 def apply_correction(
@@ -48,3 +49,13 @@ def apply_correction(
         "train/mismatch_kl": float((np.expm1(gap) - gap).mean()),
         "train/correction": float(np.concatenate(all_weights).mean()),
     }
+
+
+def correct_all(
+    by_trajectory: Sequence[Sequence[Sample]], score: Score, correction: Correction
+) -> tuple[list[list[Sample]], dict[str, float]]:
+    """As ``apply_correction``, of the samples of each trajectory; ``score`` is the learner's."""
+    samples = [sample for own in by_trajectory for sample in own]
+    corrected, metrics = apply_correction(samples, score(samples), correction)
+    given = iter(corrected)
+    return [[next(given) for _ in own] for own in by_trajectory], metrics

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from ragen_lite.agents.trajectory import Group, Trajectory
-from ragen_lite.algorithms.advantages import Advantage, Array
+from ragen_lite.algorithms.advantages import Advantage, Array, Values
 from ragen_lite.algorithms.filters import Filter
+from ragen_lite.algorithms.overlong import KeepCut, Overlong
+from ragen_lite.algorithms.value_credit import ValueCredit
 from ragen_lite.learning.samples import Sample, to_samples
 
 
@@ -15,35 +19,111 @@ from ragen_lite.learning.samples import Sample, to_samples
 class Credited:
     """A trajectory with its advantages, one array a context.
 
-    ``kept`` is whether its group passed the filter.
+    ``kept`` is whether its group passed the filter. With a critic, ``values`` are what it said, and
+    ``returns`` what it should have said, arranged alike.
     """
 
     trajectory: Trajectory
     advantages: list[Array]
     kept: bool
+    values: list[Array] | None = None
+    returns: list[Array] | None = None
 
-    def samples(self, turn_mask: bool) -> list[Sample]:
+    def samples(self, turn_mask: bool, overlong: Overlong | None = None) -> list[Sample]:
         """What is trained on, one sample a context.
 
         A context without a trained token (the first prompt did not fit) has none.
         """
-        samples = to_samples(self.trajectory, self.advantages, turn_mask)
+        trains = (overlong or KeepCut()).trains
+        samples = to_samples(self.trajectory, self.advantages, turn_mask, trains)
+        if self.values is not None and self.returns is not None:
+            pairs = zip(self.values, self.returns, strict=True)
+            samples = [
+                replace(sample, values=values, returns=returns)
+                for sample, (values, returns) in zip(samples, pairs, strict=True)
+            ]
         return [sample for sample in samples if sample.trained]
 
 
-def give_credit(groups: Sequence[Group], credit: Advantage, passes: Filter) -> list[Credited]:
-    """Every trajectory of a step with its credit, which the filter does not change."""
+def give_credit(
+    groups: Sequence[Group],
+    credit: Advantage,
+    passed: Sequence[bool],
+    values: Values | None = None,
+) -> list[Credited]:
+    """Every trajectory of a step with its credit, which the filter does not change.
+
+    Args:
+        groups: of the step, with the rewards that count.
+        credit: gives the advantages.
+        passed: whether each group passed the filter.
+        values: a critic's, where the credit reads them.
+    """
     # The credit gives one array a context, in the order of the groups and their members.
-    arrays = iter(credit(groups))
+    arrays = iter(credit(groups, values))
+    said = iter(values or [])
+    targets: list[Array] = []
+    if values is not None and isinstance(credit, ValueCredit):
+        targets = credit.targets(groups, values)
+    wanted = iter(targets)
     credited = []
-    for group, kept in zip(groups, passes(groups), strict=True):
+    for group, kept in zip(groups, passed, strict=True):
         for trajectory in group.trajectories:
-            advantages = [next(arrays) for _ in trajectory.contexts]
-            credited.append(Credited(trajectory, advantages, kept))
+            number = range(len(trajectory.contexts))
+            advantages = [next(arrays) for _ in number]
+            found = Credited(trajectory, advantages, kept)
+            if targets:
+                found = replace(
+                    found,
+                    values=[next(said) for _ in number],
+                    returns=[next(wanted) for _ in number],
+                )
+            credited.append(found)
     return credited
+
+
+def passing(groups: Sequence[Group], passes: Filter, wanted: int | None = None) -> list[bool]:
+    """Whether each group is learnt from: those that pass, the first ``wanted`` of them at most."""
+    flags = passes(groups)
+    if wanted is None:
+        return flags
+    count = 0
+    result = []
+    for flag in flags:
+        count += flag
+        result.append(flag and count <= wanted)
+    return result
+
+
+def kept_advantages(credited: Sequence[Credited]) -> dict[tuple[int, int], list[list[float]]]:
+    """The advantages of what is learnt from, by group and member, for a run's records."""
+    return {
+        (c.trajectory.group, c.trajectory.member): [array.tolist() for array in c.advantages]
+        for c in credited
+        if c.kept
+    }
 
 
 def kept_share(credited: Sequence[Credited]) -> float:
     """Share of the step's groups that passed the filter."""
     kept = {c.trajectory.group: c.kept for c in credited}
     return sum(kept.values()) / max(1, len(kept))
+
+
+def explained_variance(credited: Sequence[Credited]) -> dict[str, float]:
+    """The share of the variance of the critic's targets that its values explain, as a metric."""
+    values = []
+    errors = []
+    for each in credited:
+        for said, target, context in zip(
+            each.values or [], each.returns or [], each.trajectory.contexts, strict=False
+        ):
+            mask = np.array(context.loss_mask, dtype=bool)
+            values.append(target[mask])
+            errors.append((target - said)[mask])
+    if not values:
+        return {}
+    variance = float(np.concatenate(values).var())
+    if not variance:
+        return {"train/explained_variance": 0.0}
+    return {"train/explained_variance": 1 - float(np.concatenate(errors).var()) / variance}

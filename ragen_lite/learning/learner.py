@@ -3,69 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ragen_lite.agents.errors import UserError
 from ragen_lite.algorithms.kl import NoKL, Penalty, k3
 from ragen_lite.algorithms.losses import Loss, LossInputs, LossOutput
 from ragen_lite.learning.batches import Batch, collate, plan, to_device
+from ragen_lite.learning.optim import Optim
+from ragen_lite.learning.protocol import Critic, Reference
 from ragen_lite.learning.samples import Sample
-from ragen_lite.learning.scoring import casting, scorer, token_logprobs
+from ragen_lite.learning.scoring import (
+    casting,
+    hidden_logprobs,
+    scorer,
+    token_logprobs,
+    trained_hidden,
+)
 
 MOST_SKIPPED = 3  # optimiser steps in a row
-
-# Gives the reference model, for as long as the context is open.
-Reference = Callable[[], AbstractContextManager[Any]]
-
-
-def frozen(model: Any) -> Reference:
-    """A model of its own as the reference."""
-    model.requires_grad_(False)
-    return lambda: nullcontext(model)
 
 
 class NotFinite(UserError, RuntimeError):
     """Three optimiser steps in a row had a loss or gradient that is no number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Optim:
-    """How the learner steps.
-
-    Attributes:
-        lr: peak learning rate.
-        steps: optimiser steps of the whole run, for the schedule.
-        warmup: optimiser steps of linear warm-up.
-        schedule: constant, linear or cosine; the last two down to 10%.
-        weight_decay: AdamW's.
-        grad_clip: largest norm of the gradient.
-        microbatch_tokens: tokens of one forward and backward pass, padding included.
-    """
-
-    lr: float
-    steps: int
-    warmup: int = 0
-    schedule: str = "constant"
-    weight_decay: float = 0.0
-    grad_clip: float = 1.0
-    microbatch_tokens: int = 8192
-
-    def lr_at(self, step: int) -> float:
-        """The learning rate of optimiser step ``step``, from 0."""
-        if step < self.warmup:
-            return self.lr * (step + 1) / self.warmup
-        done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
-        if self.schedule == "linear":
-            return self.lr * (1 - 0.9 * done)
-        if self.schedule == "cosine":
-            return self.lr * (0.55 + 0.45 * math.cos(math.pi * done))
-        return self.lr
 
 
 @dataclass(slots=True)
@@ -116,6 +82,7 @@ class Learner:
         reference: gives the model of the penalty, where it needs one.
         autocast: whether the arithmetic is bfloat16.
         adapter: peft's wrapper of the model, where only LoRA's matrices are trained.
+        critic: learns beside the policy, where there is one.
     """
 
     def __init__(
@@ -127,6 +94,7 @@ class Learner:
         reference: Reference | None = None,
         autocast: bool = False,
         adapter: Any = None,
+        critic: Critic | None = None,
     ) -> None:
         # Never in training mode: with dropout, or a router's noise, the log-probs trained on would
         # not be those of the model that sampled.
@@ -141,6 +109,8 @@ class Learner:
         self.dtype = next(model.parameters()).dtype
         self.cast = casting(model, autocast)
         self.score = scorer(model, temperature, self.cast, optim.microbatch_tokens)
+        self.critic = critic
+        self.iteration = 1
         self.steps = 0  # where the schedule is, in optimiser steps
         self.updates = 0  # optimiser steps that moved the weights, in this process
         self.version = 0  # the iteration whose weights these are
@@ -155,12 +125,22 @@ class Learner:
             fused=True,
         )
 
+    def reference_gap(self, samples: Sequence[Sample]) -> list[NDArray[np.float64]]:
+        """log policy - log reference of each sample's trained tokens, in nats."""
+        assert self.reference is not None
+        own = self.score(samples)
+        with self.reference() as model:
+            score = scorer(model, self.temperature, self.cast, self.optim.microbatch_tokens)
+            other = score(samples)
+        return [mine - theirs for mine, theirs in zip(own, other, strict=True)]
+
     def begin_iteration(self, iteration: int, optimiser_steps: int) -> None:
         """Put the schedule where iteration ``iteration``, from 1, begins.
 
         It goes by the iteration: one without a kept group, or with fewer samples than mini-batches,
         makes fewer than ``optimiser_steps``, and must not stretch warm-up and decay.
         """
+        self.iteration = iteration
         self.steps = (iteration - 1) * optimiser_steps
 
     def step(
@@ -180,13 +160,22 @@ class Learner:
             NotFinite: the third step in a row is skipped.
         """
         self.optimizer.zero_grad(set_to_none=True)
+        if self.critic is not None:
+            self.critic.forget()
         # Shares are of the whole step, so the number of micro-batches does not change the gradient.
         totals = _Totals(sum(sample.trained for sample in samples))
         for batch in self._micro_batches(samples, weights):
-            tokens = self._forward(batch, 1 / totals.trained, loss.entropy_coef > 0)
+            tokens, hidden = self._forward(batch, 1 / totals.trained, loss.entropy_coef > 0)
             output = loss(tokens)
             value, metrics = self._penalised(output, tokens, loss)
-            value.backward()  # type: ignore[no-untyped-call]
+            objective = value
+            if self.critic is not None:
+                alone = self.iteration <= self.critic.options.warmup
+                extra, own = self.critic.loss(batch, hidden, tokens.share, alone)
+                # While the critic learns alone, the policy has no gradient, and stays.
+                objective = extra if alone else value + extra
+                metrics |= own
+            objective.backward()  # type: ignore[no-untyped-call]
             totals.add(batch, tokens, value, metrics)
         return self._update(totals.metrics())
 
@@ -206,18 +195,20 @@ class Learner:
         metrics = dict(output.metrics)
         if self.penalty.needs_reference:
             metrics["train/kl"] = self.penalty.estimate(tokens)
-            per_token = per_token + self.penalty.coef * metrics["train/kl"]
+            coef = self.penalty.coef_in_loss(self.iteration)
+            per_token = per_token + coef * metrics["train/kl"]
         if loss.entropy_coef:
             per_token = per_token - loss.entropy_coef * tokens.entropy
         metrics["train/entropy"] = tokens.entropy
         return (tokens.weights * per_token).sum(), metrics
 
-    def _forward(self, batch: Batch, share: float, entropy_grad: bool) -> LossInputs:
-        """The learner's and the reference's log-probs of a micro-batch's trained tokens."""
+    def _forward(self, batch: Batch, share: float, entropy_grad: bool) -> tuple[LossInputs, Tensor]:
+        """The log-probs of a micro-batch's trained tokens, and the hidden states they come from."""
         reference = None
         with self.cast():
-            logprobs, entropy = token_logprobs(
-                self.model, batch, self.temperature, entropy_grad=entropy_grad
+            hidden = trained_hidden(self.model.get_decoder(), batch)
+            logprobs, entropy = hidden_logprobs(
+                self.model, hidden, batch, self.temperature, entropy_grad=entropy_grad
             )
             if self.reference is not None:
                 with torch.no_grad(), self.reference() as model:
@@ -226,7 +217,7 @@ class Learner:
         # What no engine sampled has a ratio of 1 by definition.
         own = logprobs.detach().to(self.dtype)
         behaviour = torch.where(batch.sampled, batch.behaviour_logprobs, own)
-        return LossInputs(
+        inputs = LossInputs(
             logprobs=logprobs.to(self.dtype),
             behaviour_logprobs=behaviour,
             reference_logprobs=reference,
@@ -236,12 +227,14 @@ class Learner:
             sequences=batch.rows,
             share=share,
         )
+        return inputs, hidden
 
     def _update(self, metrics: dict[str, float]) -> dict[str, float]:
         """Clip the gradient and step, or skip; returns the metrics with those of the update."""
         norm = float(torch.nn.utils.clip_grad_norm_(self.trained, self.optim.grad_clip))
         lr = self.optim.lr_at(self.steps)
-        finite = math.isfinite(metrics["train/loss"]) and math.isfinite(norm)
+        watched = (norm, metrics["train/loss"], metrics.get("train/value_loss", 0.0))
+        finite = all(math.isfinite(value) for value in watched)
         # One bad batch must not put a nan into every weight and into Adam's moments.
         if finite:
             self._apply(lr)
@@ -255,6 +248,8 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
+        if self.critic is not None:
+            self.critic.step(lr, self.optim.grad_clip)
         self.updates += 1
         self.optimizer.zero_grad(set_to_none=True)  # its memory is the engine's until the next step
         self._skipped_in_a_row = 0

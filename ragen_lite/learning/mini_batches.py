@@ -31,18 +31,27 @@ class MiniBatches:
 
 
 def optimiser_steps(
-    samples: Sequence[Sample], cut: MiniBatches
+    trajectories: Sequence[Sequence[Sample]], cut: MiniBatches
 ) -> Iterator[tuple[list[Sample], list[float]]]:
-    """The mini-batches of all epochs, each with the weights of its samples' tokens."""
-    if not samples:
+    """The mini-batches of all epochs, each with the weights of its samples' tokens.
+
+    The samples of a trajectory, one a context, stay together, and its length is that of all.
+    """
+    if not trajectories:
         return
     for epoch in range(cut.epochs):
         # A generator of its own, so that nothing drawn elsewhere changes the order.
-        order = np.random.default_rng([*cut.seed, epoch]).permutation(len(samples))
-        for part in np.array_split(order, min(cut.count, len(samples))):
-            batch = [samples[i] for i in part]
-            lengths = [sample.trained for sample in batch]
-            yield batch, token_weights(lengths, cut.aggregation, cut.constant)
+        order = np.random.default_rng([*cut.seed, epoch]).permutation(len(trajectories))
+        for part in np.array_split(order, min(cut.count, len(trajectories))):
+            chosen = [trajectories[i] for i in part]
+            lengths = [sum(sample.trained for sample in own) for own in chosen]
+            per_trajectory = token_weights(lengths, cut.aggregation, cut.constant)
+            batch: list[Sample] = []
+            weights: list[float] = []
+            for own, weight in zip(chosen, per_trajectory, strict=True):
+                batch += own
+                weights += [weight] * len(own)
+            yield batch, weights
 
 
 def average_metrics(metrics: Sequence[dict[str, float]]) -> dict[str, float]:

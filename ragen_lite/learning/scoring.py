@@ -90,11 +90,28 @@ def token_logprobs(
     Only positions that are trained go through the vocabulary projection, ``chunk`` logits at a
     time: with a vocabulary of 151,936 the logits of a whole batch never exist.
     """
-    decoder = model.get_decoder()
+    hidden = trained_hidden(model.get_decoder(), batch)
+    return hidden_logprobs(model, hidden, batch, temperature, chunk, entropy_grad)
+
+
+def trained_hidden(decoder: Any, batch: Batch) -> Tensor:
+    """The hidden states that predict a batch's trained tokens, (N, hidden size)."""
     # Without a mask: attention is causal, and pads stand at the right only.
     output = decoder(input_ids=batch.token_ids, attention_mask=None, use_cache=False)
     # The logits at a position predict the next token, hence the tokens before the trained ones.
-    hidden = output.last_hidden_state.flatten(0, 1)[batch.predictors]
+    hidden: Tensor = output.last_hidden_state.flatten(0, 1)[batch.predictors]
+    return hidden
+
+
+def hidden_logprobs(
+    model: Any,
+    hidden: Tensor,
+    batch: Batch,
+    temperature: float,
+    chunk: int = CHUNK,
+    entropy_grad: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """As ``token_logprobs``, from the hidden states."""
     size = max(1, chunk // vocabulary_size(model))
     output_of = partial(logits_of, model)
     return chunked_head(output_of, hidden, batch.targets, temperature, size, entropy_grad)
@@ -112,19 +129,36 @@ def scorer(
     """
     parameter = next(model.parameters())
 
+    def logprobs(batch: Batch) -> Tensor:
+        with cast():
+            return token_logprobs(model, batch, temperature, entropy_grad=False)[0]
+
     def score(samples: Sequence[Sample]) -> list[NDArray[np.float64]]:
-        found: list[NDArray[np.float64]] = [np.zeros(0)] * len(samples)
-        for part in plan([len(sample.token_ids) for sample in samples], microbatch_tokens):
-            batch = collate(samples, [1.0] * len(samples), part, 0, parameter.dtype)
-            with torch.no_grad(), cast():
-                on_device = to_device(batch, parameter.device)
-                logprobs, _ = token_logprobs(model, on_device, temperature, entropy_grad=False)
-            lengths = [samples[i].trained for i in part]
-            ends = np.cumsum(lengths)
-            flat = logprobs.double().cpu().numpy()
-            values = np.split(flat, ends[:-1])
-            for i, scores in zip(part, values, strict=True):
-                found[i] = scores
-        return found
+        return worked_out(samples, logprobs, parameter, microbatch_tokens)
 
     return score
+
+
+def worked_out(
+    samples: Sequence[Sample],
+    numbers: Callable[[Batch], Tensor],
+    parameter: Tensor,
+    microbatch_tokens: int,
+) -> list[NDArray[np.float64]]:
+    """One number for each trained token of each sample, in float64, without a gradient.
+
+    Args:
+        samples: whatever their number and lengths.
+        numbers: gives those of a micro-batch, (N,).
+        parameter: whose device and dtype the tensors get.
+        microbatch_tokens: tokens of one forward pass, padding included.
+    """
+    found: list[NDArray[np.float64]] = [np.zeros(0)] * len(samples)
+    for part in plan([len(sample.token_ids) for sample in samples], microbatch_tokens):
+        batch = collate(samples, [1.0] * len(samples), part, 0, parameter.dtype)
+        with torch.no_grad():
+            flat = numbers(to_device(batch, parameter.device)).double().cpu().numpy()
+        ends = np.cumsum([samples[i].trained for i in part])
+        for i, scores in zip(part, np.split(flat, ends[:-1]), strict=True):
+            found[i] = scores
+    return found

@@ -67,6 +67,12 @@ def readable_failures(trajectories: Sequence[Trajectory]) -> float:
     return count / max(1, len(trajectories))
 
 
+def cut_replies(trajectories: Sequence[Trajectory]) -> float:
+    """The share of replies that were ended by their length."""
+    turns = [turn for trajectory in trajectories for turn in trajectory.turns]
+    return sum(turn.cut for turn in turns) / max(1, len(turns))
+
+
 def reflection(trajectories: Sequence[Trajectory]) -> float:
     """The share of replies with a keyword of reflection."""
     turns = all_turns(trajectories)

@@ -57,6 +57,33 @@ _MAY_CHANGE = (
 )
 
 
+def changed_settings(
+    folder: Path, settings: dict[str, Any], may_change: tuple[str, ...] = _MAY_CHANGE
+) -> list[str]:
+    """The keys by which the run in a folder differs from ``settings``, with both values.
+
+    Those that begin with one of ``may_change`` are passed over: where not told, those with which a
+    run may go on changed.
+
+    Raises ConfigError where its config.yaml cannot be read.
+    """
+    path = folder / "config.yaml"
+    try:
+        saved = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, ValueError, YAMLError) as error:
+        raise ConfigError(f"run.resume: {path} cannot be read: {error}") from error
+    if not isinstance(saved, dict):
+        raise ConfigError(f"run.resume: {path} holds no configuration")
+    values = flatten({str(key): value for key, value in saved.items()})
+    old = with_defaults(upgrade_values(values))
+    new = flatten(settings)
+    return [
+        f"{key} (was {old.get(key)}, now {new.get(key)})"
+        for key in dict.fromkeys([*new, *old])
+        if not key.startswith(may_change) and old.get(key) != new.get(key)
+    ]
+
+
 class Run:
     """The folder of one run, new or resumed.
 
@@ -169,7 +196,7 @@ class Run:
             notes = " ".join(run.notes)
             raise ConfigError(f"run.resume: {folder} holds no undamaged checkpoint. {notes}")
         # Checked before anything is touched: a resume that is refused leaves the folder as it was.
-        changed = run._changed(settings)
+        changed = changed_settings(folder, settings)
         if changed:
             raise ConfigError(
                 f"run.resume: {folder} ran with other values: {', '.join(changed)}; give the old "
@@ -179,24 +206,6 @@ class Run:
         run._forget_after(run.start)
         run.notes.append(f"resuming {folder} after step {run.start}")
         return run
-
-    def _changed(self, settings: dict[str, Any]) -> list[str]:
-        """What the run is not to go on with changed, and is."""
-        path = self.folder / "config.yaml"
-        try:
-            saved = OmegaConf.to_container(OmegaConf.load(path))
-        except (OSError, ValueError, YAMLError) as error:
-            raise ConfigError(f"run.resume: {path} cannot be read: {error}") from error
-        if not isinstance(saved, dict):
-            raise ConfigError(f"run.resume: {path} holds no configuration")
-        values = flatten({str(key): value for key, value in saved.items()})
-        old = with_defaults(upgrade_values(values))
-        new = flatten(settings)
-        return [
-            f"{key} (was {old.get(key)}, now {new.get(key)})"
-            for key in dict.fromkeys([*new, *old])
-            if not key.startswith(_MAY_CHANGE) and old.get(key) != new.get(key)
-        ]
 
     def _forget_after(self, step: int) -> None:
         """Drop what was logged after the checkpoint: those steps are made again."""

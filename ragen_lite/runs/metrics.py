@@ -64,6 +64,10 @@ METRICS = {
         f"{DIAGNOSTICS}:repetition",
     ),
     "rollout/kept_groups": Metric("share of groups that passed the filter"),
+    "rollout/cut_replies": Metric(
+        "share of replies that were ended by their length", f"{DIAGNOSTICS}:cut_replies"
+    ),
+    "rollout/tokens": Metric("tokens sampled (a count)"),
     "rollout/tokens_per_second": Metric("tokens sampled a second"),
     "rollout/prefix_hits": Metric(
         "share of the tokens of earlier turns (in whole blocks) that vLLM's cache still held"
@@ -88,6 +92,10 @@ METRICS = {
     ),
     "train/mismatch_kl": Metric("KL(engine || learner) of the same tokens (k3), nats a token"),
     "train/correction": Metric("mean importance weight, with a correction"),
+    "train/value_loss": Metric("of the critic, where there is one"),
+    "train/explained_variance": Metric(
+        "share of the variance of the critic's targets that its values explain"
+    ),
     "train/padding": Metric("share of padding among the positions computed"),
     "train/skipped": Metric("optimiser steps skipped for a number that is none (a count)"),
     "train/lr": Metric("learning rate"),

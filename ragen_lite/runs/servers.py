@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ragen_lite.agents.contexts import ContextRule
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.served import ServedPolicy
 from ragen_lite.config.schema import ConfigError
@@ -15,7 +16,11 @@ OPTIONS = ("concurrency", "budget", "retries", "timeout")
 
 
 def served_policy(
-    spec: EnvSpec, path: str, engine: str, options: Mapping[str, Any]
+    spec: EnvSpec,
+    path: str,
+    engine: str,
+    options: Mapping[str, Any],
+    contexts: ContextRule | None = None,
 ) -> ServedPolicy:
     """The policy behind ``openai:NAME@URL``.
 
@@ -24,6 +29,7 @@ def served_policy(
         path: of the model.
         engine: engine.name, which must be left alone: the server is the engine.
         options: engine.options.
+        contexts: what of the conversation each prompt holds.
 
     Raises ConfigError for what it cannot be given.
     """
@@ -33,7 +39,7 @@ def served_policy(
         raise ConfigError(
             f"engine={engine} does nothing with model={path}: the server is the engine"
         )
-    return ServedPolicy(spec, path, **options)
+    return ServedPolicy(spec, path, **options, contexts=contexts)
 
 
 def _check_option(name: str, value: Any) -> None:

@@ -14,10 +14,15 @@ from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.episodes import error_summary
 from ragen_lite.agents.rollout import Rollout
 from ragen_lite.agents.trajectory import Episode
+from ragen_lite.algorithms.critics import ValueCritic
 from ragen_lite.algorithms.kl import NoKL, Penalty
 from ragen_lite.config.schema import TrainConfig
 from ragen_lite.learning import checkpoint, checkpoint_files, generation
-from ragen_lite.learning.learner import Learner, Optim, Reference
+from ragen_lite.learning.critic import ValueHead
+from ragen_lite.learning.learner import Learner
+from ragen_lite.learning.optim import Optim
+from ragen_lite.learning.protocol import Reference
+from ragen_lite.learning.scoring import casting
 from ragen_lite.learning.sync import WeightSync
 from ragen_lite.models.loading import Policy
 from ragen_lite.runs.evaluation import WATCHED, Evaluator, val_baselines, val_metrics
@@ -163,6 +168,7 @@ def open_session(
     note: Note,
     penalty: Penalty | None = None,
     reference: Reference | None = None,
+    critic: ValueCritic | None = None,
 ) -> Session:
     """Learner, engine and rollout of a run, with the weights of its checkpoint if it is resumed.
 
@@ -174,6 +180,7 @@ def open_session(
         note: takes what a user should know.
         penalty: the KL to ``reference``, if any.
         reference: gives the starting model, where the penalty needs it.
+        critic: the options of a critic, where there is one.
 
     Raises:
         StaleWeights: the engine does not take the weights.
@@ -181,14 +188,20 @@ def open_session(
     # torch's generator is used by dropout only; every other draw has a key or a generator of its
     # own.
     torch.manual_seed(settings.seed)
+    optim = optim_of(settings.train)
+    head = None
+    if critic is not None:
+        cast = casting(policy.model, policy.autocast)
+        head = ValueHead(policy.model, critic, cast, optim.microbatch_tokens)
     learner = Learner(
         policy.model,
-        optim_of(settings.train),
+        optim,
         settings.sampling.temperature,
         penalty or NoKL(),
         reference,
         policy.autocast,
         policy.adapter,
+        head,
     )
     # Before the engine is made: its first weights are already those of the checkpoint.
     if run.checkpoint is not None:
@@ -201,7 +214,7 @@ def open_session(
         sleeping=True,
         note=note,
     )
-    rollout = Rollout(engine, policy.chat, spec, settings.seed)
+    rollout = Rollout(engine, policy.chat, spec, settings.seed, settings.contexts)
     evaluator = Evaluator(rollout, settings.sampling)
     session = Session(run, policy, learner, sync, rollout, evaluator, settings.instances, note)
     session.finish(run.start)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ragen_lite.agents.contexts import ContextRule, FullContext
 from ragen_lite.agents.trajectory import Sampling
 from ragen_lite.config.schema import EngineConfig, TrainConfig
 
@@ -13,7 +14,7 @@ class Settings:
     """How a run samples, learns and is measured.
 
     ``engine`` has its real name; ``instances`` are those of the test split; ``seed`` owns every
-    draw.
+    draw; ``contexts`` says what of a conversation each prompt holds.
     """
 
     engine: EngineConfig
@@ -21,3 +22,4 @@ class Settings:
     sampling: Sampling
     instances: int
     seed: int
+    contexts: ContextRule = FullContext()

@@ -73,7 +73,10 @@ CHANGES: dict[str, tuple[tuple[str, ...], str]] = {
     "train.weight_decay": (TRAIN, "0.5"),
     "train.grad_clip": (TRAIN, "0.01"),
     "train.microbatch_tokens": (TRAIN, "64"),
+    "train.stages": (TRAIN, "[{from: 2, group_size: 5}]"),
+    "train.tokens": (TRAIN, "10"),
     "eval.every": (TRAIN, "1"),
+    "eval.patience": ((*TRAIN, "train.steps=3", "eval.every=1", "train.lr=1e-9"), "1"),
     "eval.instances": (TRAIN, "3"),
     "eval.samples": (EVALUATE, "2"),
     "eval.split": (EVALUATE, "val"),
@@ -92,10 +95,31 @@ OPTIONS = [
     for key in options(group, name) if group != "correction"
 ]  # fmt: skip
 # A large step moves whole sequences down only, where GSPO's upper bound is never met.
-LINES = {"gspo": ("train.lr=1e-3",)}
+LINES = {
+    "gspo": ("train.lr=1e-3",),
+    # Warm-up ends before the run does, and values move between two passes.
+    "gae": ("critic=own",),
+    "bi_level_gae": ("critic=own",),
+    "own": ("credit=gae", "train.steps=3"),
+    "shared": ("credit=gae", "train.steps=3"),
+    # Every reply of this length is cut.
+    "keep": ("sample.max_tokens=10",),
+    "zero": ("sample.max_tokens=10",),
+    "mask": ("sample.max_tokens=30",),
+    # Dropped groups, so that there is something to refill.
+    "outcome": ("filter.refill=0",),
+}
 # Where a text is changed, or an option needs more to be seen.
 TEXTS = {
     "loss.aggregation": "sequence",
+    "context.thoughts": "drop",
+    "context.turns": "1",
+    "critic.warmup": "1",
+    "critic.clip": "0.001",
+    "filter.refill": "2",
+    "kl.place": "reward",
+    "kl.start": "2",
+    "overlong.buffer": "5",
     "loss.clip_high": "10",
     "loss.limit_up": "1e-6",
     "loss.cap": "0.5",

@@ -85,20 +85,23 @@ def test_models_by_path_and_envs_by_id() -> None:
     "option", [f"{g}={o}" for g in groups() for o in choices(g) if o not in ("hf")]
 )
 def test_every_shipped_choice_is_a_whole_configuration(option: str) -> None:
-    check(compose([option]))
+    # A critic and a credit that reads it go together.
+    beside = {"credit=gae": "critic=own", "credit=bi_level_gae": "critic=own"}
+    beside |= {"critic=own": "credit=gae", "critic=shared": "credit=gae"}
+    check(compose([option, *([beside[option]] if option in beside else [])]))
 
 
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
         ("env=sokobn", "choose one of arithmetic, .*sokoban.*did you mean sokoban"),
-        ("algo=ppo", "choose one of cispo, dr_grpo, .*turn_return"),
+        ("algo=pppo", "choose one of .*cispo, dr_grpo, .*turn_return"),
         ("trian.steps=3", "unknown key 'trian.steps' - did you mean train.steps"),
         ("steps=3", "unknown key 'steps'"),
         ("train.steps=many", "train.steps=many: Value 'many' of type 'str' could not be converted"),
         ("run.wandb=maybe", "run.wandb=maybe: .*bool"),
         ("train.steps=0", "train.steps=0: it must be above 0"),
-        ("credit=gae", "credit=gae: choose one of .*grpo, .*rloo, .*turn_return, .*oracle"),
+        ("credit=opo", "credit=opo: choose one of .*grpo, .*rloo, .*turn_return, .*oracle"),
         ("loss=dpo", "choose one of .*ppo, gspo, .*reinforce"),
         ("filter=std", "choose one of .*outcome, spread, .*none"),
         ("kl=k3 ", "choose one of off, k1, k2, k3 - did you mean k3"),

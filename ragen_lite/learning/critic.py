@@ -1,0 +1,118 @@
+"""The critic: a value head on a model's hidden states, with an optimiser of its own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ragen_lite.agents.trajectory import Group
+from ragen_lite.algorithms.advantages import Values
+from ragen_lite.algorithms.critics import ValueCritic
+from ragen_lite.learning.batches import Batch
+from ragen_lite.learning.samples import blanks, placed
+from ragen_lite.learning.scoring import Cast, trained_hidden, worked_out
+
+BETAS = (0.9, 0.999)
+
+
+class ValueHead:
+    """A critic that is a linear head on hidden states; see Critic.
+
+    Args:
+        model: the policy's, of which an own critic takes a copy as it is now.
+        options: where the head sits, and how it learns.
+        cast: a context for forward passes.
+        microbatch_tokens: tokens of one forward pass.
+    """
+
+    def __init__(
+        self, model: Any, options: ValueCritic, cast: Cast, microbatch_tokens: int
+    ) -> None:
+        self.options = options
+        self.cast = cast
+        self.microbatch_tokens = microbatch_tokens
+        parameter = next(model.parameters())
+        size = model.config.get_text_config().hidden_size
+        self.head = nn.Linear(size, 1, device=parameter.device, dtype=parameter.dtype)
+        # It begins by expecting nothing, so the first advantages are the returns.
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.policy_trunk = model.get_decoder()
+        self.own_trunk = None if options.shared else copy.deepcopy(self.policy_trunk)
+        self.named = {f"head.{name}": p for name, p in self.head.named_parameters()}
+        if self.own_trunk is not None:
+            for name, p in self.own_trunk.named_parameters():
+                if p.requires_grad:
+                    self.named[f"trunk.{name}"] = p
+        self.optimizer = torch.optim.AdamW(self.named.values(), betas=BETAS, weight_decay=0.0)
+
+    def values(self, batch: Batch, hidden: Tensor | None = None) -> Tensor:
+        """The value of the state before each trained token, (N,).
+
+        ``hidden`` are the policy's hidden states there, which a critic with its own trunk has no
+        use for; without them they are worked out.
+        """
+        if self.own_trunk is not None:
+            hidden = trained_hidden(self.own_trunk, batch)
+        elif hidden is None:
+            hidden = trained_hidden(self.policy_trunk, batch)
+        found: Tensor = self.head(hidden.to(self.head.weight.dtype))[:, 0]
+        return found
+
+    def loss(
+        self, batch: Batch, hidden: Tensor, share: float, frozen: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """See Critic."""
+        with self.cast():
+            values = self.values(batch, hidden.detach() if frozen else hidden)
+        per_token = self.options.loss(values, batch.values, batch.returns)
+        return self.options.weight * share * per_token.sum(), {"train/value_loss": per_token}
+
+    def score(self, groups: Sequence[Group]) -> Values:
+        """See Critic."""
+        samples = blanks(groups)
+
+        def values(batch: Batch) -> Tensor:
+            with self.cast():
+                return self.values(batch)
+
+        # A context has none where its first prompt did not fit.
+        trained = [sample for sample in samples if sample.trained]
+        found = worked_out(trained, values, self.head.weight, self.microbatch_tokens)
+        return placed(samples, found)
+
+    def step(self, lr: float, grad_clip: float) -> None:
+        """See Critic."""
+        nn.utils.clip_grad_norm_(self.named.values(), grad_clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * self.options.lr_ratio
+        self.optimizer.step()
+        self.forget()
+
+    def forget(self) -> None:
+        """See Critic."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """See Critic."""
+        tensors = {}
+        for name, parameter in self.named.items():
+            tensors[f"{name}/weight"] = parameter.detach()
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"{name}/{key}"] = value.detach()
+        return {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """See Critic."""
+        for name, parameter in self.named.items():
+            with torch.no_grad():
+                parameter.copy_(tensors.pop(f"{name}/weight"))
+        for key, tensor in tensors.items():
+            name, _, slot = key.rpartition("/")
+            parameter = self.named[name]
+            state = self.optimizer.state.setdefault(parameter, {})
+            state[slot] = tensor.to(parameter.device)

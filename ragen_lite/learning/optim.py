@@ -1,0 +1,40 @@
+"""How the learner steps: AdamW's options and the schedule of its rate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Optim:
+    """How the learner steps.
+
+    Attributes:
+        lr: peak learning rate.
+        steps: optimiser steps of the whole run, for the schedule.
+        warmup: optimiser steps of linear warm-up.
+        schedule: constant, linear or cosine; the last two down to 10%.
+        weight_decay: AdamW's.
+        grad_clip: largest norm of the gradient.
+        microbatch_tokens: tokens of one forward and backward pass, padding included.
+    """
+
+    lr: float
+    steps: int
+    warmup: int = 0
+    schedule: str = "constant"
+    weight_decay: float = 0.0
+    grad_clip: float = 1.0
+    microbatch_tokens: int = 8192
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of optimiser step ``step``, from 0."""
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
+        if self.schedule == "linear":
+            return self.lr * (1 - 0.9 * done)
+        if self.schedule == "cosine":
+            return self.lr * (0.55 + 0.45 * math.cos(math.pi * done))
+        return self.lr

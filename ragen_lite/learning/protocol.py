@@ -1,0 +1,56 @@
+"""What the learner asks of those that learn or stand beside it: a critic, a reference model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from ragen_lite.agents.trajectory import Group
+from ragen_lite.algorithms.advantages import Values
+from ragen_lite.algorithms.critics import ValueCritic
+from ragen_lite.learning.batches import Batch
+
+# Gives the reference model, for as long as the context is open.
+Reference = Callable[[], AbstractContextManager[Any]]
+
+
+def frozen(model: Any) -> Reference:
+    """A model of its own as the reference."""
+    model.requires_grad_(False)
+    return lambda: nullcontext(model)
+
+
+class Critic(Protocol):
+    """Says what a state is worth: the return still to come, read before each sampled token."""
+
+    options: ValueCritic
+
+    def score(self, groups: Sequence[Group]) -> Values:
+        """The values of all sampled tokens, one array a context, 0 where nothing was sampled."""
+
+    def loss(
+        self, batch: Batch, hidden: Tensor, share: float, frozen: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Its part of a micro-batch's loss, and its metrics; ``frozen`` spares the policy.
+
+        Args:
+            batch: whose trained tokens are valued.
+            hidden: the policy's hidden states there, (N, hidden size).
+            share: the weight of a token: all of the optimiser step's are alike.
+            frozen: whether nothing but the critic may get a gradient.
+        """
+
+    def step(self, lr: float, grad_clip: float) -> None:
+        """One optimiser step, where the policy's learning rate is ``lr``."""
+
+    def forget(self) -> None:
+        """Drop the gradients."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights and optimiser, by name, for a checkpoint."""
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take a checkpoint's ``state``. Raises KeyError where a weight is missing."""
