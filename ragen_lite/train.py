@@ -35,7 +35,7 @@ from ragen_lite.learning.samples import Sample
 from ragen_lite.learning.shaping import kl_costs, shaped
 from ragen_lite.models.loading import load_policy
 from ragen_lite.opening import check_solver, open_run, reference_of, settings_of
-from ragen_lite.runs import notices
+from ragen_lite.runs import collapse, notices
 from ragen_lite.runs.display import Display
 from ragen_lite.runs.ending import why_enough
 from ragen_lite.runs.evaluation import baselines, check_splits, make_spec, play_scripted
@@ -278,6 +278,7 @@ def finish_step(trainer: Trainer, step: int, metrics: dict[str, float]) -> None:
     finally:
         session.run.log(row)
         trainer.display.step(row)
+        trainer.display.notes(collapse.warnings(session.run.metrics()))
     if last or step % trainer.save_every == 0:
         session.save()
     trainer.stop.check()

@@ -80,6 +80,9 @@ METRICS = {
     "eval/greedy_success": Metric("the same at temperature 0"),
     "eval/random_success": Metric("the uniform random policy on the same instances"),
     "eval/solver_success": Metric("the solver on the same instances"),
+    "eval/prompt_information": Metric(
+        "mutual information of first prompts and replies, in nats: 0 where all get the same reply"
+    ),
     "train/loss": Metric(
         "as minimised; the mean over the step's optimiser steps, as all of train/"
     ),

@@ -13,7 +13,7 @@ import torch
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.episodes import error_summary
 from ragen_lite.agents.rollout import Rollout
-from ragen_lite.agents.trajectory import Episode
+from ragen_lite.agents.trajectory import Episode, Trajectory
 from ragen_lite.algorithms.critics import ValueCritic
 from ragen_lite.algorithms.kl import NoKL, Penalty
 from ragen_lite.config.schema import TrainConfig
@@ -21,6 +21,7 @@ from ragen_lite.learning import checkpoint, checkpoint_files, generation
 from ragen_lite.learning.critic import ValueHead
 from ragen_lite.learning.learner import Learner
 from ragen_lite.learning.optim import Optim
+from ragen_lite.learning.prompt_information import prompt_information
 from ragen_lite.learning.protocol import Reference
 from ragen_lite.learning.scoring import casting
 from ragen_lite.learning.sync import WeightSync
@@ -84,8 +85,11 @@ class Session:
         # They do not change while the policy learns, so they are played once.
         if self.baselines is None:
             self.baselines = val_baselines(self.rollout.spec, self.instances)
-        watched = min(WATCHED, self.instances)
-        return val_metrics(self._play("val", watched)) | self.baselines
+        played = self._play("val", min(WATCHED, self.instances))
+        sampled = [episode for episode in played["sampled"] if isinstance(episode, Trajectory)]
+        information = prompt_information(sampled, self.learner.score)
+        told = {} if information is None else {"eval/prompt_information": information}
+        return val_metrics(played) | told | self.baselines
 
     def measure(self) -> dict[str, Any]:
         """What the present policy does on the test split, as JSON."""
