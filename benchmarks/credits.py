@@ -117,7 +117,8 @@ def main() -> None:
         groups = play(policy, env, given.groups, given.size)
         judge = by_turn(groups, Oracle(normalize=False))
         for name in ADVANTAGES:
-            if name == "oracle":
+            # The judge itself, and those that read a critic, which nobody has trained here.
+            if name == "oracle" or getattr(resolve(ADVANTAGES[name]), "needs_values", False):
                 continue
             try:
                 values = by_turn(groups, resolve(ADVANTAGES[name])())

@@ -21,13 +21,13 @@ from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.rollout import Rollout
 from ragen_lite.agents.trajectory import Sampling, Start, group_by_instance
 from ragen_lite.algorithms.advantages import GRPO
-from ragen_lite.algorithms.filters import KeepAll
 from ragen_lite.algorithms.losses import PPO, token_weights
 from ragen_lite.config.command_line import compose
 from ragen_lite.envs.splits import task_seed
 from ragen_lite.learning.batches import collate, plan
 from ragen_lite.learning.credit import give_credit
-from ragen_lite.learning.learner import Learner, Optim
+from ragen_lite.learning.learner import Learner
+from ragen_lite.learning.optim import Optim
 from ragen_lite.models.loading import load_policy
 
 VOCABULARY = 151_936  # Qwen2.5's
@@ -55,7 +55,8 @@ def speed() -> None:
     ]
     rollout = Rollout(engine, policy.chat, EnvSpec(config.env.id), 0)
     trajectories = rollout.play(starts, Sampling(1.0, 48))
-    credited = give_credit(group_by_instance(trajectories), GRPO(), KeepAll())
+    groups = group_by_instance(trajectories)
+    credited = give_credit(groups, GRPO(), [True] * len(groups))
     samples = [sample for c in credited for sample in c.samples(turn_mask=True)]
     weights = token_weights([s.trained for s in samples], "token")
     rows = plan([len(s.token_ids) for s in samples], config.train.microbatch_tokens)

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ragen_lite.agents.records import as_record
 from ragen_lite.agents.trajectory import Sampling, Start, Trajectory, group_by_instance
 from ragen_lite.algorithms.critics import ValueCritic
 from ragen_lite.config.command_line import command
@@ -24,15 +23,15 @@ from ragen_lite.learning import generation
 from ragen_lite.learning.correction import correct_all
 from ragen_lite.learning.credit import (
     Credited,
-    explained_variance,
+    credit_metrics,
     give_credit,
-    kept_advantages,
-    kept_share,
     passing,
+    records_of,
 )
 from ragen_lite.learning.mini_batches import MiniBatches, average_metrics, optimiser_steps
 from ragen_lite.learning.samples import Sample
 from ragen_lite.learning.shaping import kl_costs, shaped
+from ragen_lite.learning.spread_gradient import gradient_by_spread
 from ragen_lite.models.loading import load_policy
 from ragen_lite.opening import check_solver, open_run, reference_of, settings_of
 from ragen_lite.runs import collapse, notices
@@ -44,7 +43,7 @@ from ragen_lite.runs.interruption import StopSignal
 from ragen_lite.runs.metrics import rollout_metrics
 from ragen_lite.runs.report import result_lines, write_report
 from ragen_lite.runs.session import Session, open_session
-from ragen_lite.runs.summaries import as_measurement, tokens_sampled
+from ragen_lite.runs.summaries import as_measurement
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +72,10 @@ class Trainer:
             seed=(self.seed, step),
         )
 
+    def watches(self, step: int) -> bool:
+        """Whether the val split is evaluated after a step."""
+        return self.evaluate_every > 0 and step % self.evaluate_every == 0
+
     def on_progress(self, finished: int, tokens: int) -> None:
         """Show how far a rollout has come, and end it where a stop was asked for."""
         self.display.rollout(finished, tokens)
@@ -98,27 +101,25 @@ def train_step(trainer: Trainer, step: int) -> dict[str, float]:
     session.learner.begin_iteration(step, trainer.sizes.epochs * trainer.sizes.mini_batches)
     credited = credit(trainer, step, trajectories)
     metrics: list[dict[str, float]] = []
-    by_trajectory, mismatch = to_learn(trainer, step, credited)
+    by_trajectory, told = to_learn(trainer, step, credited)
     for part, weights in optimiser_steps(by_trajectory, trainer.mini_batches(step)):
         metrics.append(session.learner.step(part, weights, trainer.algorithm.loss))
+    if trainer.watches(step):
+        told |= gradient_by_spread(session.learner, credited, trainer.algorithm.loss)
     # From here on the weights are those of this step, for the engine's version check.
     session.learner.version = step
     updated = time.perf_counter()
 
-    learnt = kept_advantages(credited)
-    records = (as_record(t, learnt.get((t.group, t.member))) for t in trajectories)
-    session.run.write_trajectories(step, records)
+    session.run.write_trajectories(step, records_of(trajectories, credited))
     trainer.display.show_trajectory(step, trajectories)
-    tokens = tokens_sampled(trajectories)
+    rollout = rollout_metrics(trajectories)
     return {
-        **rollout_metrics(trajectories),
-        "rollout/kept_groups": kept_share(credited),
-        "rollout/tokens": float(tokens),
-        "rollout/tokens_per_second": tokens / (sampled - began),
+        **rollout,
+        "rollout/tokens_per_second": rollout["rollout/tokens"] / (sampled - began),
         **engine_metrics,
         **average_metrics(metrics),
-        **mismatch,
-        **explained_variance(credited),
+        **told,
+        **credit_metrics(credited),
         "time/rollout_s": sampled - began,
         "time/update_s": updated - sampled,
     }
@@ -137,8 +138,7 @@ def collect(trainer: Trainer, step: int) -> list[Trajectory]:
         played += session.rollout.play(begin, sampling, trainer.on_progress)
         if sum(passes(group_by_instance(played))) >= stage.groups:
             break
-    for notice in notices.of_rollout(played):
-        session.note(f"step {step}: {notice}")
+    trainer.display.notes([f"step {step}: {notice}" for notice in notices.of_rollout(played)])
     notices.refuse_failures(session.rollout.spec.id, step, played)
     return played
 
@@ -273,7 +273,7 @@ def finish_step(trainer: Trainer, step: int, metrics: dict[str, float]) -> None:
     row: dict[str, Any] = {"step": step, **metrics}
     try:
         row |= session.hand_over(step)
-        if trainer.evaluate_every and step % trainer.evaluate_every == 0 and not last:
+        if trainer.watches(step) and not last:
             row |= session.watch()
     finally:
         session.run.log(row)

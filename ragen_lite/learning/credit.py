@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from ragen_lite.agents.records import as_record
 from ragen_lite.agents.trajectory import Group, Trajectory
 from ragen_lite.algorithms.advantages import Advantage, Array, Values
 from ragen_lite.algorithms.filters import Filter
@@ -95,13 +97,15 @@ def passing(groups: Sequence[Group], passes: Filter, wanted: int | None = None) 
     return result
 
 
-def kept_advantages(credited: Sequence[Credited]) -> dict[tuple[int, int], list[list[float]]]:
-    """The advantages of what is learnt from, by group and member, for a run's records."""
-    return {
-        (c.trajectory.group, c.trajectory.member): [array.tolist() for array in c.advantages]
-        for c in credited
-        if c.kept
-    }
+def records_of(
+    trajectories: Sequence[Trajectory], credited: Sequence[Credited]
+) -> Iterator[dict[str, Any]]:
+    """The step's trajectories as JSON, with the advantages of those that are learnt from."""
+    learnt = {(c.trajectory.group, c.trajectory.member): c.advantages for c in credited if c.kept}
+    for trajectory in trajectories:
+        arrays = learnt.get((trajectory.group, trajectory.member))
+        numbers = None if arrays is None else [array.tolist() for array in arrays]
+        yield as_record(trajectory, numbers)
 
 
 def kept_share(credited: Sequence[Credited]) -> float:
@@ -110,20 +114,20 @@ def kept_share(credited: Sequence[Credited]) -> float:
     return sum(kept.values()) / max(1, len(kept))
 
 
-def explained_variance(credited: Sequence[Credited]) -> dict[str, float]:
-    """The share of the variance of the critic's targets that its values explain, as a metric."""
-    values = []
+def credit_metrics(credited: Sequence[Credited]) -> dict[str, float]:
+    """The share of groups that were kept; and of a critic, the share of variance it explains."""
+    found = {"rollout/kept_groups": kept_share(credited)}
     errors = []
+    targets = []
     for each in credited:
-        for said, target, context in zip(
-            each.values or [], each.returns or [], each.trajectory.contexts, strict=False
-        ):
-            mask = np.array(context.loss_mask, dtype=bool)
-            values.append(target[mask])
+        if each.values is None or each.returns is None:
+            continue
+        masks = [np.array(context.loss_mask, dtype=bool) for context in each.trajectory.contexts]
+        for said, target, mask in zip(each.values, each.returns, masks, strict=True):
+            targets.append(target[mask])
             errors.append((target - said)[mask])
-    if not values:
-        return {}
-    variance = float(np.concatenate(values).var())
-    if not variance:
-        return {"train/explained_variance": 0.0}
-    return {"train/explained_variance": 1 - float(np.concatenate(errors).var()) / variance}
+    if targets:
+        variance = float(np.concatenate(targets).var())
+        left = float(np.concatenate(errors).var())
+        found["train/explained_variance"] = 1 - left / variance if variance else 0.0
+    return found

@@ -144,7 +144,11 @@ class Learner:
         self.steps = (iteration - 1) * optimiser_steps
 
     def step(
-        self, samples: Sequence[Sample], weights: Sequence[float], loss: Loss
+        self,
+        samples: Sequence[Sample],
+        weights: Sequence[float],
+        loss: Loss,
+        moves: bool = True,
     ) -> dict[str, float]:
         """One optimiser step; returns its metrics.
 
@@ -155,13 +159,12 @@ class Learner:
             samples: of the whole optimiser step.
             weights: one number a sample, the weight of each of its trained tokens.
             loss: says what is minimised.
+            moves: whether the step is made; else its gradient is measured.
 
         Raises:
             NotFinite: the third step in a row is skipped.
         """
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.critic is not None:
-            self.critic.forget()
+        self._forget()
         # Shares are of the whole step, so the number of micro-batches does not change the gradient.
         totals = _Totals(sum(sample.trained for sample in samples))
         for batch in self._micro_batches(samples, weights):
@@ -177,7 +180,17 @@ class Learner:
                 metrics |= own
             objective.backward()  # type: ignore[no-untyped-call]
             totals.add(batch, tokens, value, metrics)
+        if not moves:
+            norm = float(torch.nn.utils.clip_grad_norm_(self.trained, math.inf))
+            self._forget()
+            return totals.metrics() | {"train/grad_norm": norm}
         return self._update(totals.metrics())
+
+    def _forget(self) -> None:
+        """Drop the gradients."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.critic is not None:
+            self.critic.forget()
 
     def _micro_batches(
         self, samples: Sequence[Sample], weights: Sequence[float]

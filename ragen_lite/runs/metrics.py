@@ -67,7 +67,7 @@ METRICS = {
     "rollout/cut_replies": Metric(
         "share of replies that were ended by their length", f"{DIAGNOSTICS}:cut_replies"
     ),
-    "rollout/tokens": Metric("tokens sampled (a count)"),
+    "rollout/tokens": Metric("tokens sampled (a count)", f"{SUMMARIES}:tokens_sampled"),
     "rollout/tokens_per_second": Metric("tokens sampled a second"),
     "rollout/prefix_hits": Metric(
         "share of the tokens of earlier turns (in whole blocks) that vLLM's cache still held"
@@ -87,6 +87,10 @@ METRICS = {
         "as minimised; the mean over the step's optimiser steps, as all of train/"
     ),
     "train/grad_norm": Metric("before clipping"),
+    "train/grad_norm_wide": Metric(
+        "of the quarter of groups whose returns differ most, after the step; where val is evaluated"
+    ),
+    "train/grad_norm_narrow": Metric("of the quarter whose returns differ least, but differ"),
     "train/clip_fraction": Metric("share of tokens whose ratio was clipped"),
     "train/entropy": Metric("nats a token"),
     "train/kl": Metric("to the reference model, where there is one, in nats a token"),

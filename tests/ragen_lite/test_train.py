@@ -69,6 +69,8 @@ def test_a_run_leaves_what_it_promises(three_steps: Path) -> None:
     names = {name for name in METRICS if not name.endswith("/TASK")}
     seldom = {"train/kl", "train/correction", "rollout/prefix_hits", "rollout/engine_restarts"}
     seldom |= {"train/value_loss", "train/explained_variance"}
+    # Step 2 is one that is followed by an evaluation.
+    assert {"train/grad_norm_wide", "eval/prompt_information"} <= set(made[2])
     assert set(made[2]) - {"step"} <= names and names - set(made[2]) == seldom
     # The rounding of float32 in batches of other shapes, at the worst of some thousand tokens.
     assert all(0 < row["train/logprob_gap"] < 1e-4 for row in made[1:])

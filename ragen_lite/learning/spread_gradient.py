@@ -1,0 +1,42 @@
+"""Do groups whose returns differ more teach more? The gradient of the widest and of the narrowest.
+
+Source: the probe by which RAGEN-2 justifies its filters by spread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ragen_lite.agents.trajectory import Group
+from ragen_lite.algorithms.filters import spread_of
+from ragen_lite.algorithms.losses import Loss, token_weights
+from ragen_lite.learning.credit import Credited
+from ragen_lite.learning.learner import Learner
+
+
+def gradient_by_spread(
+    learner: Learner, credited: Sequence[Credited], loss: Loss
+) -> dict[str, float]:
+    """The gradient norms of two quarters of a step's groups: of the widest spread, and the least.
+
+    All tokens of a quarter weigh alike. Groups without a spread are left out; empty where fewer
+    than two have one.
+    """
+    groups: dict[int, list[Credited]] = {}
+    for each in credited:
+        groups.setdefault(each.trajectory.group, []).append(each)
+    spreads = {
+        number: spread_of(Group(tuple(c.trajectory for c in members)))
+        for number, members in groups.items()
+    }
+    ordered = sorted((n for n, spread in spreads.items() if spread), key=spreads.__getitem__)
+    if len(ordered) < 2:
+        return {}
+    quarter = max(1, len(ordered) // 4)
+    found = {}
+    for name, chosen in (("narrow", ordered[:quarter]), ("wide", ordered[-quarter:])):
+        samples = [s for n in chosen for c in groups[n] for s in c.samples(loss.turn_mask)]
+        weights = token_weights([sample.trained for sample in samples], "token")
+        measured = learner.step(samples, weights, loss, moves=False)
+        found[f"train/grad_norm_{name}"] = measured["train/grad_norm"]
+    return found
