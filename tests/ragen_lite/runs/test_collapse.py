@@ -27,6 +27,8 @@ REWARDED = (
 )
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_a_run_that_falls_for_short_replies(tmp_path: Path) -> None:
     """Short replies earn more and nothing succeeds: replies shrink, all become one, and no group differs."""
     line = [*REWARDED, "env.kwargs.short=true", "filter=spread", "train.lr=1e-3", "train.steps=20"]
@@ -40,7 +42,7 @@ def test_a_run_that_falls_for_short_replies(tmp_path: Path) -> None:
 
 
 def test_a_task_that_nothing_is_earned_in(tmp_path: Path) -> None:
-    line = [*REWARDED, "env.kwargs.short=false", "train.steps=7"]
+    line = [*REWARDED, "env.kwargs.short=false", "train.steps=7", "train.group_size=2"]
     result = run("train", *line, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     # Said once, when it begins.
