@@ -117,6 +117,11 @@ def _check_critic(config: Config, algorithm: Algorithm) -> None:
             f"credit={credit} reads a critic's values: take critic=own or "
             "critic=shared, or algo=ppo"
         )
+    if needed and not algorithm.loss.turn_mask:
+        raise ConfigError(
+            "loss.turn_mask=false: a critic values the policy's own tokens, not those of "
+            "observations; take a credit without a critic"
+        )
     if algorithm.critic.active and not needed:
         raise ConfigError(
             f"critic={config.critic.name} does nothing with credit={credit}: take credit=gae or "

@@ -36,7 +36,8 @@ class ValueHead:
         self.cast = cast
         self.microbatch_tokens = microbatch_tokens
         parameter = next(model.parameters())
-        size = model.config.get_text_config().hidden_size
+        # Of what comes out of the decoder, which in some models is not its inner width.
+        size = model.get_output_embeddings().weight.shape[1]
         self.head = nn.Linear(size, 1, device=parameter.device, dtype=parameter.dtype)
         # It begins by expecting nothing, so the first advantages are the returns.
         nn.init.zeros_(self.head.weight)
@@ -48,7 +49,9 @@ class ValueHead:
             for name, p in self.own_trunk.named_parameters():
                 if p.requires_grad:
                     self.named[f"trunk.{name}"] = p
-        self.optimizer = torch.optim.AdamW(self.named.values(), betas=BETAS, weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(
+            self.named.values(), betas=BETAS, weight_decay=0.0, fused=True
+        )
 
     def values(self, batch: Batch, hidden: Tensor | None = None) -> Tensor:
         """The value of the state before each trained token, (N,).
@@ -56,10 +59,11 @@ class ValueHead:
         ``hidden`` are the policy's hidden states there, which a critic with its own trunk has no
         use for; without them they are worked out.
         """
-        if self.own_trunk is not None:
-            hidden = trained_hidden(self.own_trunk, batch)
-        elif hidden is None:
-            hidden = trained_hidden(self.policy_trunk, batch)
+        trunk = self.own_trunk or self.policy_trunk
+        if hidden is None or trunk is self.own_trunk:
+            with self.cast():
+                hidden = trained_hidden(trunk, batch)
+        # In the head's own dtype: returns need more bits than 16.
         found: Tensor = self.head(hidden.to(self.head.weight.dtype))[:, 0]
         return found
 
@@ -67,22 +71,16 @@ class ValueHead:
         self, batch: Batch, hidden: Tensor, share: float, frozen: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """See Critic."""
-        with self.cast():
-            values = self.values(batch, hidden.detach() if frozen else hidden)
+        values = self.values(batch, hidden.detach() if frozen else hidden)
         per_token = self.options.loss(values, batch.values, batch.returns)
         return self.options.weight * share * per_token.sum(), {"train/value_loss": per_token}
 
     def score(self, groups: Sequence[Group]) -> Values:
         """See Critic."""
         samples = blanks(groups)
-
-        def values(batch: Batch) -> Tensor:
-            with self.cast():
-                return self.values(batch)
-
         # A context has none where its first prompt did not fit.
         trained = [sample for sample in samples if sample.trained]
-        found = worked_out(trained, values, self.head.weight, self.microbatch_tokens)
+        found = worked_out(trained, self.values, self.head.weight, self.microbatch_tokens)
         return placed(samples, found)
 
     def step(self, lr: float, grad_clip: float) -> None:

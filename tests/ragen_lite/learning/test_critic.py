@@ -140,6 +140,7 @@ def test_going_on_from_a_checkpoint_equals_never_stopping(critic: str, tmp_path:
 def test_a_credit_and_its_critic_belong_together(tmp_path: Path) -> None:
     for words, why in (
         (("credit=gae",), "credit=gae reads a critic's values: take critic=own"),
+        (("algo=ppo", "loss.turn_mask=false"), "a critic values the policy's own tokens"),
         (("critic=shared",), "critic=shared does nothing with credit=grpo"),
         (("algo=ppo", "train.group_size=1", "filter=spread"), "a group of one has no baseline"),
     ):
