@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ragen_lite.agents.trajectory import Trajectory, Turn
-from ragen_lite.algorithms.options import not_negative
+from ragen_lite.algorithms.options import BadOption, not_negative
 
 
 class Overlong(Protocol):
@@ -32,6 +32,8 @@ class KeepCut:
     def __post_init__(self) -> None:
         not_negative("buffer", self.buffer)
         not_negative("penalty", self.penalty)
+        if self.penalty != 1.0 and not self.buffer:
+            raise BadOption("penalty", f"{self.penalty}: it does nothing without overlong.buffer")
 
     def rewards(self, trajectory: Trajectory, max_tokens: int) -> list[float]:
         """See Overlong."""

@@ -78,9 +78,9 @@ def split_argument(argument: str) -> tuple[str, str] | None:
 
 
 def value_of(arguments: list[str], key: str) -> str | None:
-    """What an argument gives a key."""
+    """What an argument gives a key; of several the last, as Hydra has it."""
     pairs = [pair for argument in arguments if (pair := split_argument(argument))]
-    return next((value for name, value in pairs if name == key), None)
+    return next((value for name, value in reversed(pairs) if name == key), None)
 
 
 # ---- rewriting ----

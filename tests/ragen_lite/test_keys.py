@@ -102,12 +102,14 @@ LINES = {
     "bi_level_gae": ("critic=own",),
     "own": ("credit=gae", "train.steps=3"),
     "shared": ("credit=gae", "train.steps=3"),
+    # Enough groups for a share of them.
+    "top_k": ("train.groups=6",),
+    "top_p": ("train.groups=6",),
+    "min_p": ("train.groups=6",),
     # Every reply of this length is cut.
     "keep": ("sample.max_tokens=10",),
     "zero": ("sample.max_tokens=10",),
     "mask": ("sample.max_tokens=30",),
-    # Dropped groups, so that there is something to refill.
-    "outcome": ("filter.refill=0",),
 }
 # Where a text is changed, or an option needs more to be seen.
 TEXTS = {
@@ -117,9 +119,10 @@ TEXTS = {
     "critic.warmup": "1",
     "critic.clip": "0.001",
     "filter.refill": "2",
+    "filter.share": "0.5",
     "kl.place": "reward",
     "kl.start": "2",
-    "overlong.buffer": "5",
+    "overlong.buffer": "20",
     "loss.clip_high": "10",
     "loss.limit_up": "1e-6",
     "loss.cap": "0.5",
@@ -193,7 +196,8 @@ def test_a_key_has_an_effect_or_is_refused(key: str) -> None:
 )
 def test_an_option_has_an_effect_or_is_refused(group: str, name: str, key: Any) -> None:
     value = TEXTS.get(key.name) or _another(key.default)
-    base = (*TRAIN, f"{group}={name}", "env.kwargs.size=4", *LINES.get(name, ()))
+    others = tuple(argument for argument in TRAIN if not argument.startswith(f"{group}="))
+    base = (*others, f"{group}={name}", "env.kwargs.size=4", *LINES.get(name, ()))
     assert changed(base, f"{key.name}={value}"), f"{key.name}={value} changes nothing"
 
 
