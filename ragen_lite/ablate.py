@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,10 +18,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ragen_lite.agents.errors import UserError
+from ragen_lite.config.checks import LONGEST_NAME
 from ragen_lite.config.command_line import compose, reporting_errors
 from ragen_lite.config.overrides import refuse_unused, rewrite_all, split_argument
 from ragen_lite.config.schema import ConfigError
-from ragen_lite.learning.generation import resolve
+from ragen_lite.config.values import WEIGHTS
+from ragen_lite.learning.generation import check_correction, resolve
 from ragen_lite.runs.ablation import Cell, newest_run, write_results
 from ragen_lite.runs.folder import changed_settings, run_slug
 
@@ -61,10 +64,13 @@ def values_of(argument: str) -> list[str]:
     >>> values_of("algo=grpo,rloo"), values_of("train.stages=[{from: 2, groups: 3}]")
     (['grpo', 'rloo'], ['[{from: 2, groups: 3}]'])
     """
+    value = argument.partition("=")[2]
+    if WEIGHTS.fullmatch(value):  # of a mixture: name:2,other:1
+        return [value]
     parts = [""]
     depth = 0
     quote = ""
-    for char in argument.partition("=")[2]:
+    for char in value:
         if quote or char in "'\"":
             quote = "" if char == quote else quote or char
         elif char in "[{(":
@@ -101,13 +107,19 @@ def plan(arguments: Sequence[str]) -> Plan:
     for key, values in [*swept.items(), ("seed", told["seed"])]:
         if len(set(values)) < len(values):
             raise ConfigError(f"{key}={','.join(values)}: a value comes twice")
-    (jobs,) = told["jobs"]
+    jobs = ",".join(told["jobs"])
     if not jobs.isdigit() or not int(jobs):
         raise ConfigError(f"jobs={jobs}: give the number of runs at once, from 1")
-    (folder,) = told["run.dir"]
+    folder = ",".join(told["run.dir"])
     cells = [
         Cell(dict(zip(swept, values, strict=True))) for values in itertools.product(*swept.values())
     ]
+    names = {cell.name(seed) for cell in cells for seed in told["seed"]}
+    if len(names) < len(cells) * len(told["seed"]):
+        raise ConfigError(
+            "two runs would have the same name: names keep letters, digits, points and the last "
+            f"{LONGEST_NAME} characters, such as {min(names)}"
+        )
     return Plan(cells, told["seed"], fixed, Path(folder).expanduser(), int(jobs))
 
 
@@ -128,7 +140,9 @@ def check_runs(plan: Plan) -> None:
         refuse_unused("train", rewrite_all(line))
         config = compose(line)
         # A finished run has written down which engine it took.
-        config.engine = resolve(config.engine, config.model.dtype).config
+        engine = resolve(config.engine, config.model.dtype)
+        check_correction(config.correction.name, engine)
+        config.engine = engine.config
         slug = run_slug(config.env.id, "train", config.run.name)
         cell.slugs[seed] = slug
         folder = newest_run(plan.folder, slug)
@@ -155,6 +169,8 @@ def train_all(plan: Plan) -> list[str]:
     print(f"{done} runs are finished, {total} are to be trained, {plan.jobs} at once", flush=True)
     running: dict[str, subprocess.Popen[bytes]] = {}
     failed = []
+    # A scheduler's end is as one at the keyboard: the jobs must not stay behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         while waiting or running:
             while waiting and len(running) < plan.jobs:
@@ -186,6 +202,8 @@ def start(plan: Plan, cell: Cell, seed: str) -> subprocess.Popen[bytes]:
             line,
             stdout=log,
             stderr=subprocess.STDOUT,
+            # A Ctrl-C is for this process, which then asks each job to end, once.
+            start_new_session=True,
             env=os.environ | {"OMP_NUM_THREADS": str(threads)},
         )
 

@@ -94,7 +94,6 @@ def train_step(trainer: Trainer, step: int) -> dict[str, float]:
     began = time.perf_counter()
     trajectories = collect(trainer, step)
     sampled = time.perf_counter()
-
     # The figures are read before the engine sleeps: asleep, it gives its memory to the learner.
     engine_metrics = engine.metrics()
     engine.sleep()
@@ -105,7 +104,8 @@ def train_step(trainer: Trainer, step: int) -> dict[str, float]:
     for part, weights in optimiser_steps(by_trajectory, trainer.mini_batches(step)):
         metrics.append(session.learner.step(part, weights, trainer.algorithm.loss))
     if trainer.watches(step):
-        told |= gradient_by_spread(session.learner, credited, trainer.algorithm.loss)
+        algorithm = trainer.algorithm
+        told |= gradient_by_spread(session.learner, credited, algorithm.loss, algorithm.overlong)
     # From here on the weights are those of this step, for the engine's version check.
     session.learner.version = step
     updated = time.perf_counter()

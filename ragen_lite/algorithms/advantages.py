@@ -27,6 +27,8 @@ class Advantage(Protocol):
 
     One that reads the solver's regret says ``needs_solver = True``; one that reads a critic's
     values says ``needs_values = True``, is given them, and has ``targets`` for the critic.
+    ``compares_members = False`` says that a group may be of one, ``reads_rewards = False`` that
+    rewards do not count, ``from_zero = True`` that returns below 0 are refused.
     """
 
     def __call__(self, groups: Sequence[Group], values: Values | None = None) -> list[Array]:

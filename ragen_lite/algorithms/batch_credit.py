@@ -33,6 +33,8 @@ class NoCredit(UserError, ValueError):
 class BatchMean:
     """One advantage a trajectory: its return less the mean over the step (Williams 1992)."""
 
+    compares_members = False
+
     def __call__(self, groups: Sequence[Group], values: Values | None = None) -> list[Array]:
         """See Advantage."""
         if not groups:
@@ -53,6 +55,8 @@ class MaxRL:
     Its gradient is that of a sum over pass@k. Zero where nobody earned anything; returns below 0
     are refused. Source: arXiv:2602.02710, prime-rl.
     """
+
+    from_zero = True
 
     def __call__(self, groups: Sequence[Group], values: Values | None = None) -> list[Array]:
         """See Advantage. Raises NoCredit for a return below 0."""
@@ -76,6 +80,8 @@ class ReBN:
 
     Return batch normalisation needs no group. Source: GEM, arXiv:2510.01051.
     """
+
+    compares_members = False
 
     gamma: float = 1.0
     """Discount of a turn."""
@@ -115,6 +121,11 @@ class ReinforcePP:
 
     def __post_init__(self) -> None:
         share("gamma", self.gamma)
+
+    @property
+    def compares_members(self) -> bool:
+        """Whether a trajectory is held against its group."""
+        return self.baseline
 
     def __call__(self, groups: Sequence[Group], values: Values | None = None) -> list[Array]:
         """See Advantage."""

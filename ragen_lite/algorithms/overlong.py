@@ -56,10 +56,10 @@ class ZeroCut(KeepCut):
 
     def rewards(self, trajectory: Trajectory, max_tokens: int) -> list[float]:
         """See Overlong."""
-        rewards = super().rewards(trajectory, max_tokens)
-        if any(turn.cut for turn in trajectory.turns):
-            return [min(reward, 0.0) for reward in rewards]
-        return rewards
+        cut = any(turn.cut for turn in trajectory.turns)
+        rewards = [min(turn.reward, 0.0) if cut else turn.reward for turn in trajectory.turns]
+        charges = [self._charge(turn, max_tokens) for turn in trajectory.turns]
+        return [reward - charge for reward, charge in zip(rewards, charges, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,8 @@ class Oracle:
     """
 
     needs_solver = True
+    compares_members = False
+    reads_rewards = False
 
     lost: float = 10.0
     """What a turn gives away that loses the game or cannot be read, in the regret's unit."""

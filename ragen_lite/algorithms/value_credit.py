@@ -22,6 +22,7 @@ class ValueCredit(ABC):
     """What an entry of the table with a critic is made from."""
 
     needs_values = True
+    compares_members = False
 
     gamma: float = 1.0
     """Discount of a sampled token."""

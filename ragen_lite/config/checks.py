@@ -9,7 +9,7 @@ from typing import Any
 from ragen_lite.agents.engines.table import ENGINES
 from ragen_lite.config.groups import Algorithm, algorithm_of, context_of
 from ragen_lite.config.schema import Config, ConfigError, ModelConfig
-from ragen_lite.config.stages import stages_of
+from ragen_lite.config.stages import Stage, stages_of
 
 MOST_TRAJECTORIES = 1_000_000  # of one iteration
 MOST_SEED = 2**63  # torch's generator takes no more
@@ -56,8 +56,9 @@ def check(config: Config) -> None:
     algorithm = algorithm_of(config)
     context_of(config)
     _check_critic(config, algorithm)
-    _check_sizes(config, algorithm)
-    stages_of(config)
+    _check_rewards(config, algorithm)
+    for stage in stages_of(config):
+        _check_sizes(config, algorithm, stage)
     _check_run(config)
     _check_ends(config)
     longest = config.engine.max_model_len
@@ -129,16 +130,48 @@ def _check_critic(config: Config, algorithm: Algorithm) -> None:
         )
 
 
-def _check_sizes(config: Config, algorithm: Algorithm) -> None:
+def _check_rewards(config: Config, algorithm: Algorithm) -> None:
+    """What is charged on top of the rewards: a credit must read it, and bear it."""
+    charges = []
+    if getattr(algorithm.kl, "place", "loss") == "reward":
+        charges.append("kl.place=reward")
+    if config.overlong.buffer:
+        charges.append(f"overlong.buffer={config.overlong.buffer}")
+    credit = config.credit.name
+    if charges and getattr(algorithm.credit, "from_zero", False):
+        raise ConfigError(f"{charges[0]} makes returns below 0, which credit={credit} cannot take")
+    if config.overlong.name == "zero":
+        charges.append("overlong=zero")
+    if charges and not getattr(algorithm.credit, "reads_rewards", True):
+        raise ConfigError(f"{charges[0]} does nothing with credit={credit}, which reads no reward")
+    if config.overlong.buffer > config.sample.max_tokens:
+        raise ConfigError(
+            f"overlong.buffer={config.overlong.buffer}: replies have at most "
+            f"sample.max_tokens={config.sample.max_tokens}, so every one would be charged"
+        )
+    steps = config.train.steps
+    for key, last in (("critic.warmup", steps - 1), ("kl.start", steps)):
+        group, _, name = key.partition(".")
+        value = getattr(getattr(algorithm, group), name, 0)
+        if value > last:
+            raise ConfigError(f"{key}={value}: the run has no more than train.steps={steps}")
+
+
+def _check_sizes(config: Config, algorithm: Algorithm, stage: Stage) -> None:
     """An iteration's trajectories: enough for a baseline and for the mini-batches."""
     train = config.train
-    whole = train.groups * train.group_size
-    product = f"train.groups={train.groups} x train.group_size={train.group_size}"
-    alone = getattr(algorithm.credit, "needs_values", False) and config.filter.name == "none"
-    if train.group_size < 2 and not alone:
+    whole = stage.groups * stage.group_size
+    product = f"train.groups={stage.groups} x train.group_size={stage.group_size}"
+    alone = not getattr(algorithm.credit, "compares_members", True)
+    if stage.group_size < 2 and not (alone and config.filter.name == "none"):
         raise ConfigError(
             "train.group_size=1: a group of one has no baseline, so nothing is learnt; take 2 or "
             "more, or a critic (algo=ppo)"
+        )
+    if stage.start > train.steps:
+        raise ConfigError(
+            f"train.stages: one begins at {stage.start}, and the run ends at "
+            f"train.steps={train.steps}"
         )
     if whole > MOST_TRAJECTORIES:
         raise ConfigError(f"{product}: more than a million trajectories")

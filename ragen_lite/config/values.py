@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_WEIGHTS = re.compile(r"[\w-]+:-?[\d.]+(,[\w-]+:-?[\d.]+)*")
+WEIGHTS = re.compile(r"[\w-]+:-?[\d.]+(,[\w-]+:-?[\d.]+)*")
 
 
 def as_value(key: str, value: str) -> str:
@@ -16,7 +16,7 @@ def as_value(key: str, value: str) -> str:
     """
     if value.startswith("~/"):
         value = f"{Path.home()}{value[1:]}"
-    if key.startswith("env.kwargs.") and _WEIGHTS.fullmatch(value):
+    if key.startswith("env.kwargs.") and WEIGHTS.fullmatch(value):
         return f"{{{value}}}"
     return quoted(value) if _is_file(value) or not _readable(key, value) else value
 

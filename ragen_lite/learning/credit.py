@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -65,8 +65,8 @@ def give_credit(
     arrays = iter(credit(groups, values))
     said = iter(values or [])
     targets: list[Array] = []
-    if values is not None and isinstance(credit, ValueCredit):
-        targets = credit.targets(groups, values)
+    if values is not None:
+        targets = cast(ValueCredit, credit).targets(groups, values)
     wanted = iter(targets)
     credited = []
     for group, kept in zip(groups, passed, strict=True):

@@ -83,9 +83,12 @@ class ValueHead:
         found = worked_out(trained, self.values, self.head.weight, self.microbatch_tokens)
         return placed(samples, found)
 
-    def step(self, lr: float, grad_clip: float) -> None:
+    def clip(self, grad_clip: float) -> float:
         """See Critic."""
-        nn.utils.clip_grad_norm_(self.named.values(), grad_clip)
+        return float(nn.utils.clip_grad_norm_(self.named.values(), grad_clip))
+
+    def step(self, lr: float) -> None:
+        """See Critic."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr * self.options.lr_ratio
         self.optimizer.step()

@@ -172,7 +172,7 @@ class Learner:
             output = loss(tokens)
             value, metrics = self._penalised(output, tokens, loss)
             objective = value
-            if self.critic is not None:
+            if self.critic is not None and moves:
                 alone = self.iteration <= self.critic.options.warmup
                 extra, own = self.critic.loss(batch, hidden, tokens.share, alone)
                 # While the critic learns alone, the policy has no gradient, and stays.
@@ -246,13 +246,16 @@ class Learner:
         """Clip the gradient and step, or skip; returns the metrics with those of the update."""
         norm = float(torch.nn.utils.clip_grad_norm_(self.trained, self.optim.grad_clip))
         lr = self.optim.lr_at(self.steps)
-        watched = (norm, metrics["train/loss"], metrics.get("train/value_loss", 0.0))
-        finite = all(math.isfinite(value) for value in watched)
+        watched = {"loss": metrics["train/loss"], "gradient norm": norm}
+        if self.critic is not None:
+            watched["critic's loss"] = metrics["train/value_loss"]
+            watched["critic's gradient norm"] = self.critic.clip(self.optim.grad_clip)
+        finite = all(math.isfinite(value) for value in watched.values())
         # One bad batch must not put a nan into every weight and into Adam's moments.
         if finite:
             self._apply(lr)
         else:
-            self._skip(metrics["train/loss"], norm)
+            self._skip(watched)
         self.steps += 1
         measured = {"train/grad_norm": norm, "train/lr": lr, "train/skipped": float(not finite)}
         return metrics | measured
@@ -262,16 +265,17 @@ class Learner:
             group["lr"] = lr
         self.optimizer.step()
         if self.critic is not None:
-            self.critic.step(lr, self.optim.grad_clip)
+            self.critic.step(lr)
         self.updates += 1
         self.optimizer.zero_grad(set_to_none=True)  # its memory is the engine's until the next step
         self._skipped_in_a_row = 0
 
-    def _skip(self, loss: float, norm: float) -> None:
+    def _skip(self, watched: dict[str, float]) -> None:
         self.skipped += 1
         self._skipped_in_a_row += 1
         if self._skipped_in_a_row >= MOST_SKIPPED:
+            told = ", ".join(f"{name} {value}" for name, value in watched.items())
             raise NotFinite(
-                f"loss {loss} and gradient norm {norm} in three optimiser steps in a row: lower "
+                f"{told} in three optimiser steps in a row: lower "
                 "train.lr or train.grad_clip, or resume from a checkpoint before it"
             )

@@ -17,7 +17,8 @@ def prompt_information(trajectories: Sequence[Trajectory], score: Score) -> floa
     """The mutual information of first prompts and their replies, in nats.
 
     Each reply is scored under every prompt: the mean of log p(reply | own prompt) less the log of
-    its mean probability under all. It is from 0 to log(prompts); entropy can be high where this is
+    its mean probability under all. It is at most log(prompts), and about 0 where every prompt
+    gets the same; entropy can be high where this is
     0. Source: RAGEN-2's probe for template collapse.
 
     Args:

@@ -43,7 +43,10 @@ class Critic(Protocol):
             frozen: whether nothing but the critic may get a gradient.
         """
 
-    def step(self, lr: float, grad_clip: float) -> None:
+    def clip(self, grad_clip: float) -> float:
+        """Clip its gradient to a norm; returns the norm before."""
+
+    def step(self, lr: float) -> None:
         """One optimiser step, where the policy's learning rate is ``lr``."""
 
     def forget(self) -> None:

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from ragen_lite.agents.trajectory import Group
 from ragen_lite.algorithms.filters import spread_of
 from ragen_lite.algorithms.losses import Loss, token_weights
+from ragen_lite.algorithms.overlong import Overlong
 from ragen_lite.learning.credit import Credited
 from ragen_lite.learning.learner import Learner
 
 
 def gradient_by_spread(
-    learner: Learner, credited: Sequence[Credited], loss: Loss
+    learner: Learner, credited: Sequence[Credited], loss: Loss, overlong: Overlong
 ) -> dict[str, float]:
     """The gradient norms of two quarters of a step's groups: of the widest spread, and the least.
 
@@ -25,17 +26,21 @@ def gradient_by_spread(
     groups: dict[int, list[Credited]] = {}
     for each in credited:
         groups.setdefault(each.trajectory.group, []).append(each)
-    spreads = {
-        number: spread_of(Group(tuple(c.trajectory for c in members)))
-        for number, members in groups.items()
-    }
-    ordered = sorted((n for n, spread in spreads.items() if spread), key=spreads.__getitem__)
+    spreads = {}
+    for number, members in groups.items():
+        # Asked of the returns, since rounding leaves a spread where all are equal.
+        if len({c.trajectory.returns for c in members}) > 1:
+            spreads[number] = spread_of(Group(tuple(c.trajectory for c in members)))
+    ordered = sorted(spreads, key=spreads.__getitem__)
     if len(ordered) < 2:
         return {}
     quarter = max(1, len(ordered) // 4)
     found = {}
     for name, chosen in (("narrow", ordered[:quarter]), ("wide", ordered[-quarter:])):
-        samples = [s for n in chosen for c in groups[n] for s in c.samples(loss.turn_mask)]
+        members = [c for n in chosen for c in groups[n]]
+        samples = [s for c in members for s in c.samples(loss.turn_mask, overlong)]
+        if not samples:
+            return {}
         weights = token_weights([sample.trained for sample in samples], "token")
         measured = learner.step(samples, weights, loss, moves=False)
         found[f"train/grad_norm_{name}"] = measured["train/grad_norm"]

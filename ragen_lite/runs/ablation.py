@@ -82,12 +82,11 @@ class Measured:
         """Tokens sampled in training."""
         return float(sum(row.get("rollout/tokens") or 0 for row in self.rows))
 
-    def by_instance(self) -> dict[str, float]:
-        """The share of sampled successes after training, by test instance."""
+    def by_instance(self, when: str = "after", kind: str = "sampled") -> dict[str, float]:
+        """The share of successes on each test instance, before or after, sampled or greedy."""
+        measured = {"before": self.before, "after": self.after}[when]
         wins: dict[str, list[float]] = {}
-        pairs = zip(
-            self.after["instances"]["sampled"], self.after["success"]["sampled"], strict=True
-        )
+        pairs = zip(measured["instances"][kind], measured["success"][kind], strict=True)
         for instance, won in pairs:
             wins.setdefault(str(instance), []).append(float(won))
         return {instance: float(np.mean(found)) for instance, found in wins.items()}
@@ -100,21 +99,18 @@ def newest_run(root: Path, slug: str) -> Path | None:
     return root / found[-1] if found else None
 
 
-def table_of(runs: Sequence[Measured], instances: Sequence[str]) -> Array:
-    """Success after training, (seeds, instances)."""
-    rows = []
-    for run in runs:
-        own = run.by_instance()
-        rows.append([own[instance] for instance in instances])
-    return np.array(rows)
+def tables_of(*shares: Sequence[dict[str, float]]) -> list[Array]:
+    """Several runs' shares by instance as arrays of (seeds, instances), over what all have."""
+    common = [i for i in shares[0][0] if all(i in run for runs in shares for run in runs)]
+    return [np.array([[run[i] for i in common] for run in runs]) for runs in shares]
 
 
 def interval(values: Array, draws: int = DRAWS) -> tuple[float, float]:
     """The 95% bootstrap interval of the mean of (seeds, instances), both drawn anew.
 
     Seeds and instances are crossed: each seed was tested on the same instances, so rows and columns
-    are drawn independently (Owen 2007, "The pigeonhole bootstrap"). With one seed the interval
-    is of the instances alone.
+    are drawn independently (Owen 2007, "The pigeonhole bootstrap"). With one seed, or few
+    instances, it knows only that one, or these, and is too narrow.
     """
     rng = np.random.default_rng(0)
     seeds, instances = values.shape
@@ -156,19 +152,21 @@ def _row(root: Path, cell: Cell, first: Cell, seeds: Sequence[str]) -> dict[str,
     row: dict[str, Any] = {"flag": cell.label, "seeds": f"{len(runs)}/{len(seeds)}"}
     if not runs:
         return row
-    instances = list(next(iter(runs.values())).by_instance())
-    after = table_of(list(runs.values()), instances)
+    shares = {seed: run.by_instance() for seed, run in runs.items()}
+    (after,) = tables_of(list(shares.values()))
     row["after"] = float(after.mean())
     row["after_interval"] = interval(after)
-    row["before"] = _mean(run.before["rows"]["sampled"]["success"] for run in runs.values())
-    row["greedy"] = _mean(run.after["rows"]["greedy"]["success"] for run in runs.values())
+    row["before"] = _mean(v for r in runs.values() for v in r.by_instance("before").values())
+    greedy = [run.by_instance("after", "greedy") for run in runs.values()]
+    row["greedy"] = _mean(value for own in greedy for value in own.values())
     row["tokens"] = _mean(run.tokens for run in runs.values())
-    others = {seed: run for seed in runs if (run := first.measured(root, seed))}
+    others = {seed: run.by_instance() for seed in runs if (run := first.measured(root, seed))}
     if cell is not first and others:
-        mine = table_of([runs[seed] for seed in others], instances)
-        gains = mine - table_of(list(others.values()), instances)
-        row["gain"] = float(gains.mean())
-        row["gain_interval"] = interval(gains)
+        mine, base = tables_of([shares[seed] for seed in others], list(others.values()))
+        # Where the flag changes the instances there are no pairs.
+        if mine.size:
+            row["gain"] = float((mine - base).mean())
+            row["gain_interval"] = interval(mine - base)
     return row
 
 
@@ -204,8 +202,9 @@ def _beside(root: Path, cells: Sequence[Cell], seeds: Sequence[str]) -> str:
                 names = ("random policy", "solver")
                 pairs = zip(names, run.references, strict=False)
                 told = ", ".join(f"{name} {rate:.1%}" for name, rate in pairs)
+                episodes = len(run.after["success"]["sampled"])
                 count = len(run.by_instance())
-                return f"\n{told}; {count} different test instances, sampled once a seed"
+                return f"\n{told}; a seed: {episodes} episodes of {count} test instances"
     return ""
 
 

@@ -6,6 +6,7 @@ for the echo trap, DAPO (arXiv:2503.14476) for entropy and length.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,13 +18,13 @@ BETTER = 0.05  # more success than at the start: whatever else changed, it learn
 
 
 def mean(rows: Rows, name: str) -> float:
-    """The mean of a metric over rows; 0 where none has it."""
+    """The mean of a metric over rows; not a number where none has it."""
     values = [float(row[name]) for row in rows if row.get(name) is not None]
-    return sum(values) / max(1, len(values))
+    return sum(values) / len(values) if values else math.nan
 
 
 def fallen(first: Rows, last: Rows, name: str, share: float) -> bool:
-    """Whether a metric is below a share of what it was."""
+    """Whether a metric is below a share of what it was; no where it was not measured."""
     return mean(last, name) < share * mean(first, name)
 
 
@@ -35,7 +36,8 @@ def learns(first: Rows, last: Rows) -> bool:
 
 def all_dropped(first: Rows, last: Rows) -> bool:
     """No group has passed the filter, so there is nothing to learn from."""
-    return all(row.get("rollout/kept_groups") == 0 for row in last)
+    dropped = all(row.get("rollout/kept_groups") == 0 for row in last)
+    return dropped and not learns(first, last)
 
 
 def entropy_collapse(first: Rows, last: Rows) -> bool:

@@ -12,7 +12,7 @@ def why_enough(
     """Why a run ends here; None where it goes on.
 
     Args:
-        rows: of metrics.jsonl, so that a resumed run decides as an uninterrupted one does.
+        rows: of metrics.jsonl, so that a resumed run goes on counting.
         tokens: to be sampled in training; None: as many as there are.
         patience: evaluations without a better one that are borne; 0: all.
     """

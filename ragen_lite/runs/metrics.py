@@ -63,7 +63,7 @@ METRICS = {
         "share of a reply's runs of four tokens that stood in it before",
         f"{DIAGNOSTICS}:repetition",
     ),
-    "rollout/kept_groups": Metric("share of groups that passed the filter"),
+    "rollout/kept_groups": Metric("share of groups that are learnt from"),
     "rollout/cut_replies": Metric(
         "share of replies that were ended by their length", f"{DIAGNOSTICS}:cut_replies"
     ),

@@ -30,6 +30,7 @@ def test_commas_in_brackets_and_quotes_divide_nothing() -> None:
     assert values_of("algo=grpo,rloo") == ["grpo", "rloo"]
     assert values_of("train.stages=[{from: 2, groups: 3}],[]") == ["[{from: 2, groups: 3}]", "[]"]
     assert values_of("data='a,b'") == ["'a,b'"]
+    assert values_of("tasks=sokoban:2,countdown:1") == ["sokoban:2,countdown:1"]
 
 
 def test_every_combination_is_a_cell_and_the_last_flag_is_compared() -> None:
@@ -51,6 +52,8 @@ def test_every_combination_is_a_cell_and_the_last_flag_is_compared() -> None:
         (["algo=grpo,grpo"], "a value comes twice"),
         (["algo=grpo,rloo", "seed=1,1"], "seed=1,1: a value comes twice"),
         (["algo=grpo,rloo", "jobs=none"], "jobs=none: give the number"),
+        (["algo=grpo,rloo", "jobs=1,2"], "jobs=1,2: give the number"),
+        (["model=/a/b,/ab"], "two runs would have the same name"),
         (["algo=grpo,rloo", "run.name=x"], "run.name is the sweep's own"),
         (["algo=grpo,rloo", "--fast"], "--fast: give KEY=VALUE"),
     ],
@@ -78,9 +81,8 @@ def made(root: Path, cell: Cell, seed: str, wins: list[int], tokens: int) -> Non
     folder = root / f"20260101-000000-{cell.slugs[seed]}"
     folder.mkdir(parents=True)
     measured: dict[str, Any] = {
-        "rows": {"sampled": {"success": np.mean(wins)}, "greedy": {"success": 0.5}},
-        "success": {"sampled": wins},
-        "instances": {"sampled": ["a", "b", "c", "c"]},
+        "success": {"sampled": wins, "greedy": [1, 0]},
+        "instances": {"sampled": list("abcc"), "greedy": ["a", "b"]},
     }
     for name in ("before", "after"):
         (folder / f"{name}.json").write_text(json.dumps(measured))
@@ -107,9 +109,23 @@ def test_the_table_is_paired_by_seed_and_instance(tmp_path: Path) -> None:
     low, high = other["gain_interval"]
     assert 0 <= low < 0.5 < high <= 1 and "gain" not in base
     assert (
-        "| algo=rloo | 2/3 |" in text and "random policy 25.0%, solver 25.0%; 3 different" in text
+        "| algo=rloo | 2/3 |" in text
+        and "random policy 25.0%, solver 25.0%; a seed: 4 episodes of 3" in text
     )
     assert (tmp_path / "ablation.png").stat().st_size > 5000
+
+
+def test_runs_on_other_instances_have_no_pairs(tmp_path: Path) -> None:
+    cells = [Cell({"env": name}) for name in ("bandit", "hanoi")]
+    for cell in cells:
+        made(tmp_path, cell, "0", [1, 0, 1, 1], 50)
+    (folder,) = tmp_path.glob("*hanoi*")
+    after = json.loads((folder / "after.json").read_text())
+    after["instances"]["sampled"] = list("wxyz")
+    (folder / "after.json").write_text(json.dumps(after))
+    write_results(tmp_path, cells, ["0"])
+    base, other = json.loads((tmp_path / "ablation.json").read_text())
+    assert (base["after"], other["after"]) == (pytest.approx(2 / 3), 0.75) and "gain" not in other
 
 
 def test_an_interval_draws_seeds_and_instances() -> None:

@@ -39,9 +39,10 @@ LONG = trajectory(
         (KeepCut(buffer=4), [1, -1, 1]),
         (KeepCut(buffer=4, penalty=3), [1, -2, -1]),
         (ZeroCut(), [0, -0.5, 0]),
+        (ZeroCut(buffer=4), [0, -1, -1]),
         (MaskCut(), [1, -0.5, 2]),
     ],
-    ids=["keep", "buffer", "penalty", "zero", "mask"],
+    ids=["keep", "buffer", "penalty", "zero", "zero_buffer", "mask"],
 )
 def test_what_replies_earn(rule: Overlong, rewards: list[float]) -> None:
     (group,) = shaped([Group((LONG,))], rule, 10)
@@ -123,11 +124,37 @@ def test_stages_keep_what_they_do_not_name() -> None:
         ("[{from: 1}]", "must begin after iteration 1"),
         ("[{from: 3}, {from: 3}]", "must begin after iteration 3"),
         ("[{from: 3, groups: 0}]", "sizes above 0"),
+        ("[{from: 3, group_size: 1}]", "a group of one has no baseline"),
+        ("[{from: 300}]", "one begins at 300, and the run ends at train.steps=80"),
     ],
 )
 def test_stages_that_cannot_be_are_refused(stages: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         compose([f"train.stages={stages}"])
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("algo=maxrl kl=k1 kl.place=reward", "kl.place=reward makes returns below 0"),
+        ("algo=oracle overlong=zero", "overlong=zero does nothing with credit=oracle"),
+        ("overlong.buffer=4096", "every one would be charged"),
+        ("overlong.penalty=2", "does nothing without overlong.buffer"),
+        ("algo=ppo critic.warmup=80", "critic.warmup=80: the run has no more"),
+        ("kl=k3 kl.start=81", "kl.start=81: the run has no more"),
+        ("eval.patience=2 eval.every=0", "eval.patience=2 does nothing"),
+        ("train.tokens=0", "train.tokens=0: it must be above 0"),
+        ("credit=reinforce_pp credit.baseline=true train.group_size=1 filter=none", "no baseline"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(line: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        compose(line.split())
+
+
+def test_a_group_may_be_of_one_where_members_are_not_compared() -> None:
+    for credit in ("rebn", "reinforce", "reinforce_pp", "oracle"):
+        compose([f"credit={credit}", "filter=none", "train.group_size=1"])
 
 
 def test_why_a_run_has_had_enough() -> None:

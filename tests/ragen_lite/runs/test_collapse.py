@@ -52,7 +52,7 @@ def test_a_task_that_nothing_is_earned_in(tmp_path: Path) -> None:
     )
 
 
-def row(step: int, **values: float) -> dict[str, Any]:
+def row(step: int, **values: Any) -> dict[str, Any]:
     healthy = {
         "rollout/success": 0.3,
         "rollout/kept_groups": 1.0,
@@ -73,11 +73,14 @@ def row(step: int, **values: float) -> dict[str, Any]:
         ({"rollout__reply_tokens": 9.0}, ["length collapse"]),
         ({"rollout__return_spread": 0.2, "train__entropy": 0.3}, ["echo trap"]),
         ({"rollout__return_spread": 0.2}, []),
+        # Nothing was learnt, so no entropy was measured.
+        ({"rollout__kept_groups": 0.0, "train__entropy": None}, ["all groups dropped"]),
+        ({"rollout__kept_groups": 0.0, "rollout__success": 1.0}, []),
         # Sure of itself, short and alike, since it has learnt.
         ({"train__entropy": 0.1, "rollout__reply_tokens": 5.0, "rollout__success": 0.5}, []),
     ],
 )
-def test_signs(late: dict[str, float], expected: list[str]) -> None:
+def test_signs(late: dict[str, Any], expected: list[str]) -> None:
     early = [row(step) for step in (1, 2, 3)]
     made = early + [row(step, **late) for step in (4, 5, 6)]
     assert signs(made) == expected and signs(made[:5]) == []
