@@ -82,14 +82,19 @@ class Measured:
         """Tokens sampled in training."""
         return float(sum(row.get("rollout/tokens") or 0 for row in self.rows))
 
-    def by_instance(self, when: str = "after", kind: str = "sampled") -> dict[str, float]:
-        """The share of successes on each test instance, before or after, sampled or greedy."""
+    def rate(self, when: str, kind: str) -> float:
+        """The share of successes, before or after, sampled or greedy."""
         measured = {"before": self.before, "after": self.after}[when]
-        wins: dict[str, list[float]] = {}
-        pairs = zip(measured["instances"][kind], measured["success"][kind], strict=True)
+        return float(np.mean(measured["success"][kind]))
+
+    def wins(self) -> dict[str, list[float]]:
+        """The sampled episodes after training by test instance: 1 for a success, else 0."""
+        found: dict[str, list[float]] = {}
+        after = self.after
+        pairs = zip(after["instances"]["sampled"], after["success"]["sampled"], strict=True)
         for instance, won in pairs:
-            wins.setdefault(str(instance), []).append(float(won))
-        return {instance: float(np.mean(found)) for instance, found in wins.items()}
+            found.setdefault(str(instance), []).append(float(won))
+        return found
 
 
 def newest_run(root: Path, slug: str) -> Path | None:
@@ -99,27 +104,42 @@ def newest_run(root: Path, slug: str) -> Path | None:
     return root / found[-1] if found else None
 
 
-def tables_of(*shares: Sequence[dict[str, float]]) -> list[Array]:
-    """Several runs' shares by instance as arrays of (seeds, instances), over what all have."""
-    common = [i for i in shares[0][0] if all(i in run for runs in shares for run in runs)]
-    return [np.array([[run[i] for i in common] for run in runs]) for runs in shares]
+def tables_of(*cells: Sequence[dict[str, list[float]]]) -> tuple[Array, list[Array]]:
+    """Several cells' runs over the test instances that all have.
+
+    Args:
+        cells: of each, its runs' wins by instance.
+
+    Returns:
+        The episodes of each instance, (instances,), and of each cell the successes,
+        (seeds, instances).
+    """
+    first = cells[0][0]
+    common = [i for i in first if all(i in run for runs in cells for run in runs)]
+    counts = np.array([len(first[i]) for i in common], dtype=float)
+    return counts, [np.array([[sum(run[i]) for i in common] for run in runs]) for runs in cells]
 
 
-def interval(values: Array, draws: int = DRAWS) -> tuple[float, float]:
-    """The 95% bootstrap interval of the mean of (seeds, instances), both drawn anew.
+def share(wins: Array, counts: Array) -> float:
+    """Successes an episode."""
+    return float(wins.sum() / (len(wins) * counts.sum()))
+
+
+def interval(wins: Array, counts: Array, draws: int = DRAWS) -> tuple[float, float]:
+    """The 95% bootstrap interval of ``share``: seeds and instances, both drawn anew.
 
     Seeds and instances are crossed: each seed was tested on the same instances, so rows and columns
     are drawn independently (Owen 2007, "The pigeonhole bootstrap"). With one seed, or few
     instances, it knows only that one, or these, and is too narrow.
     """
     rng = np.random.default_rng(0)
-    seeds, instances = values.shape
-    means = []
+    seeds, instances = wins.shape
+    shares = []
     for _ in range(draws):
         rows = rng.integers(seeds, size=seeds)
         columns = rng.integers(instances, size=instances)
-        means.append(values[np.ix_(rows, columns)].mean())
-    low, high = np.quantile(means, [0.025, 0.975])
+        shares.append(share(wins[np.ix_(rows, columns)], counts[columns]))
+    low, high = np.quantile(shares, [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -152,21 +172,21 @@ def _row(root: Path, cell: Cell, first: Cell, seeds: Sequence[str]) -> dict[str,
     row: dict[str, Any] = {"flag": cell.label, "seeds": f"{len(runs)}/{len(seeds)}"}
     if not runs:
         return row
-    shares = {seed: run.by_instance() for seed, run in runs.items()}
-    (after,) = tables_of(list(shares.values()))
-    row["after"] = float(after.mean())
-    row["after_interval"] = interval(after)
-    row["before"] = _mean(v for r in runs.values() for v in r.by_instance("before").values())
-    greedy = [run.by_instance("after", "greedy") for run in runs.values()]
-    row["greedy"] = _mean(value for own in greedy for value in own.values())
+    wins = {seed: run.wins() for seed, run in runs.items()}
+    counts, (after,) = tables_of(list(wins.values()))
+    row["before"] = _mean(run.rate("before", "sampled") for run in runs.values())
+    row["after"] = share(after, counts)
+    row["after_interval"] = interval(after, counts)
+    row["greedy"] = _mean(run.rate("after", "greedy") for run in runs.values())
     row["tokens"] = _mean(run.tokens for run in runs.values())
-    others = {seed: run.by_instance() for seed in runs if (run := first.measured(root, seed))}
+    others = {seed: run.wins() for seed in runs if (run := first.measured(root, seed))}
     if cell is not first and others:
-        mine, base = tables_of([shares[seed] for seed in others], list(others.values()))
+        mine = [wins[seed] for seed in others]
+        counts, (own, base) = tables_of(mine, list(others.values()))
         # Where the flag changes the instances there are no pairs.
-        if mine.size:
-            row["gain"] = float((mine - base).mean())
-            row["gain_interval"] = interval(mine - base)
+        if len(counts):
+            row["gain"] = share(own - base, counts)
+            row["gain_interval"] = interval(own - base, counts)
     return row
 
 
@@ -203,7 +223,7 @@ def _beside(root: Path, cells: Sequence[Cell], seeds: Sequence[str]) -> str:
                 pairs = zip(names, run.references, strict=False)
                 told = ", ".join(f"{name} {rate:.1%}" for name, rate in pairs)
                 episodes = len(run.after["success"]["sampled"])
-                count = len(run.by_instance())
+                count = len(run.wins())
                 return f"\n{told}; a seed: {episodes} episodes of {count} test instances"
     return ""
 
