@@ -62,7 +62,7 @@ def give_credit(
         values: a critic's, where the credit reads them.
     """
     # The credit gives one array a context, in the order of the groups and their members.
-    arrays = iter(credit(groups, values))
+    arrays = iter(credit(groups) if values is None else credit(groups, values))
     said = iter(values or [])
     targets: list[Array] = []
     if values is not None:

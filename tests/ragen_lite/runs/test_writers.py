@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.machinery
 import sys
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ def test_tensorboard_shows_each_step_once_after_a_resume(tmp_path: Path) -> None
         for step in steps:
             writer.write({"step": step, "rollout/success": 0.1 * step})
         writer.close()
+        # Files are read in the order of their names: the second, then a counter of this process,
+        # whose 10 comes before its 9.
+        time.sleep(1.1)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("rollout/success")] == [1, 2, 3, 4]
 
