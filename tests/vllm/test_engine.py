@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ragen_lite.agents.chat import Chat
+from ragen_lite.agents.contexts import WindowContext
 from ragen_lite.agents.engines.protocol import (
     EngineFailure,
     EngineSetup,
@@ -17,7 +18,11 @@ from ragen_lite.agents.engines.protocol import (
     Request,
 )
 from ragen_lite.agents.engines.vllm import VLLMEngine
-from ragen_lite.agents.trajectory import Completion, Sampling, Stop
+from ragen_lite.agents.environments import EnvSpec
+from ragen_lite.agents.rollout import Rollout
+from ragen_lite.agents.trajectory import Completion, Sampling, Start, Stop
+from ragen_lite.learning.samples import to_samples
+from ragen_lite.learning.scoring import scorer
 
 pytestmark = pytest.mark.vllm
 
@@ -207,3 +212,21 @@ def test_sleep_does_nothing_on_a_cpu_and_says_so_once(
         engine.load_weights(policy.named_parameters(), 1)
     assert len(said) == 1 and "does nothing on a CPU" in said[0]
     generate(engine, prompts(1), Sampling(1.0, 3))
+
+
+def test_several_contexts_of_a_trajectory_are_exact(
+    engine: VLLMEngine, policy: Any, tokenizer: Any
+) -> None:
+    """A window forgets what went before: each context's log-probs are the learner's all the same."""
+    task = EnvSpec("ragen_lite/Sokoban-v0", {"max_turns": 4, "max_actions": 4})
+    rollout = Rollout(engine, Chat(tokenizer), task, 0, WindowContext(turns=1))
+    played = rollout.play([Start(seed) for seed in range(4)], Sampling(0.7, 16))
+    rollout.close()
+    assert max(len(t.contexts) for t in played) == 3
+    samples = [
+        s for t in played for s in to_samples(t, [np.zeros(len(c.token_ids)) for c in t.contexts])
+    ]
+    for trajectory in played:
+        trajectory.check()
+    for sample, found in zip(samples, scorer(policy, 0.7)(samples), strict=True):
+        assert np.abs(found - sample.behaviour_logprobs[sample.loss_mask]).max() < 1e-4
