@@ -84,7 +84,7 @@ def test_dropped_thoughts_leave_the_replies_as_sampled(chat: Chat) -> None:
 
 
 def test_a_window_over_all_turns_is_the_whole_conversation(tiny: Policy) -> None:
-    starts = [Start(seed, member=m) for seed in (1, 2) for m in range(2)]
+    starts = [Start(1, member=m) for m in range(2)]
     played = []
     for rule in (None, FullContext(), WindowContext(turns=100)):
         engine = TorchEngine(EngineSetup(tiny.model, tiny.chat.stop_ids, 800))
@@ -123,7 +123,7 @@ def test_a_game_of_forty_turns_is_exact_and_its_prompts_stay_bounded(tiny: Polic
 
 def test_the_same_game_does_not_fit_a_growing_context(tiny: Policy) -> None:
     engine = TorchEngine(EngineSetup(tiny.model, tiny.chat.stop_ids, 700))
-    played = Rollout(engine, tiny.chat, ROOM, 3).play([Start(s) for s in range(4)], Sampling(1, 24))
+    played = Rollout(engine, tiny.chat, ROOM, 3).play([Start(s) for s in range(2)], Sampling(1, 24))
     assert any(t.outcome is Outcome.OUT_OF_TOKENS for t in played)
 
 
