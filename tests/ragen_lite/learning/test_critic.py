@@ -119,6 +119,8 @@ def test_in_the_warm_up_the_critic_learns_alone(critic: ValueCritic) -> None:
     assert not torch.equal(trunk(of), before)
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 @pytest.mark.parametrize("critic", ["own", "shared"])
 def test_going_on_from_a_checkpoint_equals_never_stopping(critic: str, tmp_path: Path) -> None:
     line = [*SMALL, "algo=ppo", f"critic={critic}", "critic.warmup=1", "train.steps=3"]

@@ -41,6 +41,7 @@ def test_a_run_that_falls_for_short_replies(tmp_path: Path) -> None:
     assert made[-1]["rollout/return_spread"] < made[0]["rollout/return_spread"] / 4
 
 
+@pytest.mark.slow
 def test_a_task_that_nothing_is_earned_in(tmp_path: Path) -> None:
     line = [*REWARDED, "env.kwargs.short=false", "train.steps=7", "train.group_size=2"]
     result = run("train", *line, cwd=tmp_path)
