@@ -24,8 +24,8 @@ from ragen_lite.config.overrides import refuse_unused, rewrite_all, split_argume
 from ragen_lite.config.schema import ConfigError
 from ragen_lite.config.values import WEIGHTS
 from ragen_lite.learning.generation import check_correction, resolve
-from ragen_lite.runs.ablation import Cell, newest_run, write_results
-from ragen_lite.runs.folder import changed_settings, run_slug
+from ragen_lite.runs.ablation import Cell, write_results
+from ragen_lite.runs.folder import changed_settings, run_slug, runs_of
 
 HELP = """Train with each value of a flag, over several seeds, and compare what they learn.
 
@@ -145,16 +145,14 @@ def check_runs(plan: Plan) -> None:
         config.engine = engine.config
         slug = run_slug(config.env.id, "train", config.run.name)
         cell.slugs[seed] = slug
-        folder = newest_run(plan.folder, slug)
-        if folder is None:
-            continue
-        # A run of other settings must not stand in the table beside those of these.
-        changed = changed_settings(folder, asdict(config), SAME_RESULT)
-        if changed:
-            raise ConfigError(
-                f"{folder} differs in more than the flag: {', '.join(changed)}; give another "
-                "run.dir, or the old values"
-            )
+        for folder in runs_of(plan.folder, slug)[-1:]:
+            # A run of other settings must not stand in the table beside those of these.
+            changed = changed_settings(folder, asdict(config), SAME_RESULT)
+            if changed:
+                raise ConfigError(
+                    f"{folder} differs in more than the flag: {', '.join(changed)}; give another "
+                    "run.dir, or the old values"
+                )
 
 
 def train_all(plan: Plan) -> list[str]:

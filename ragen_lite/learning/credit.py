@@ -109,7 +109,7 @@ def records_of(
 
 
 def kept_share(credited: Sequence[Credited]) -> float:
-    """Share of the step's groups that passed the filter."""
+    """Share of the step's groups that are learnt from."""
     kept = {c.trajectory.group: c.kept for c in credited}
     return sum(kept.values()) / max(1, len(kept))
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ragen_lite.runs.folder import Run
+from ragen_lite.config.checks import LONGEST_NAME
+from ragen_lite.runs.folder import Run, runs_of
 
 Array = NDArray[np.float64]
 DRAWS = 2000
@@ -40,7 +41,7 @@ class Cell:
         'algo-grpo_train.lr-1e-3_seed-0'
         """
         parts = [f"{key}-{value}" for key, value in {**self.flags, "seed": seed}.items()]
-        return re.sub(r"[^\w.-]", "", "_".join(parts))[-100:]
+        return re.sub(r"[^\w.-]", "", "_".join(parts))[-LONGEST_NAME:]
 
     @property
     def panel(self) -> tuple[str, ...]:
@@ -55,10 +56,10 @@ class Cell:
 
     def measured(self, root: Path, seed: str) -> Measured | None:
         """What its run with a seed learnt, once it is finished."""
-        folder = newest_run(root, self.slugs[seed])
-        if folder is None or not (folder / "after.json").is_file():
+        folders = runs_of(root, self.slugs[seed])
+        if not folders:
             return None
-        run = Run(folder)
+        run = Run(folders[-1])
         before = run.read_json("before.json")
         after = run.read_json("after.json")
         if before is None or after is None:
@@ -95,13 +96,6 @@ class Measured:
         for instance, won in pairs:
             found.setdefault(str(instance), []).append(float(won))
         return found
-
-
-def newest_run(root: Path, slug: str) -> Path | None:
-    """The newest folder of a run that this slug ends."""
-    named = re.compile(rf"\d{{8}}-\d{{6}}(\.\d+)?-{re.escape(slug)}")
-    found = sorted(path.name for path in root.glob("*") if named.fullmatch(path.name))
-    return root / found[-1] if found else None
 
 
 def tables_of(*cells: Sequence[dict[str, list[float]]]) -> tuple[Array, list[Array]]:

@@ -57,6 +57,13 @@ _MAY_CHANGE = (
 )
 
 
+def runs_of(root: Path, slug: str) -> list[Path]:
+    """The folders of a run that this slug ends, the oldest first."""
+    named = re.compile(rf"\d{{8}}-\d{{6}}(\.\d+)?-{re.escape(slug)}")
+    found = [folder for folder in root.glob("*") if named.fullmatch(folder.name)]
+    return sorted(found, key=lambda folder: folder.name)
+
+
 def changed_settings(
     folder: Path, settings: dict[str, Any], may_change: tuple[str, ...] = _MAY_CHANGE
 ) -> list[str]:
@@ -126,11 +133,7 @@ class Run:
     @classmethod
     def _newest(cls, root: Path, slug: str, settings: dict[str, Any]) -> Run:
         """The newest run of this slug that has a checkpoint; else a new one."""
-        named = re.compile(rf"\d{{8}}-\d{{6}}(\.\d+)?-{re.escape(slug)}")
-        older = sorted(
-            (folder for folder in root.glob("*") if named.fullmatch(folder.name)),
-            key=lambda folder: folder.name,
-        )
+        older = runs_of(root, slug)
         saved = [folder for folder in older if any((folder / "checkpoints").glob("step-*"))]
         if saved:
             return cls._resume(saved[-1], settings)
