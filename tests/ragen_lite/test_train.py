@@ -366,6 +366,8 @@ def test_play_at_the_keyboard_and_watching(tmp_path: Path) -> None:
 # ---- what else ends a run ----
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 def test_whatever_ends_a_run_the_finished_steps_are_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
