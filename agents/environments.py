@@ -19,7 +19,6 @@ from ragen_lite.agents.answer import Answer, EnvFailure, read
 from ragen_lite.agents.scripted import POLICIES, ScriptedPolicy
 from ragen_lite.envs.base import TextTask
 from ragen_lite.envs.dialogue import Dialogue, attribute
-from ragen_lite.envs.mix import Mix
 from ragen_lite.envs.process import START, Process, ProcessEnded
 from ragen_lite.envs.splits import policy_stream
 
@@ -66,7 +65,8 @@ class Handle:
     def __init__(self, env: Dialogue) -> None:
         self._env = env
         self._system = env.system
-        self._mixture = isinstance(env.unwrapped, Mix)
+        task = env.unwrapped
+        self._mixture = isinstance(task, TextTask) and task.mixture
         self._result: Answer | EnvFailure = EnvFailure("nothing was asked of the environment")
 
     def reset(self, seed: int, options: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ragen_lite.agents.answer import Answer, EnvFailure, exchange_fields, outcome_of
@@ -18,21 +18,17 @@ from ragen_lite.agents.trajectory import (
     Completion,
     Context,
     Outcome,
+    Progress,
     Sampling,
     Start,
     Stop,
     Trajectory,
     Turn,
+    no_progress,
 )
 
 PROCESSES = 4 * (os.cpu_count() or 1)  # environments with a process of their own, at once
 WAIT = 0.001  # seconds to wait where every trajectory waits for its environment
-
-Progress = Callable[[int, int], None]  # (trajectories finished, tokens sampled)
-
-
-def no_progress(finished: int, tokens: int) -> None:
-    """Progress that nobody watches."""
 
 
 class PromptTooLong(UserError, ValueError):

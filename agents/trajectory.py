@@ -7,7 +7,7 @@ the very tokens that were sampled is a Trajectory.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -44,6 +44,13 @@ class Sampling:
 
     temperature: float = 1.0
     max_tokens: int = 64
+
+
+Progress = Callable[[int, int], None]  # (trajectories finished, tokens sampled)
+
+
+def no_progress(finished: int, tokens: int) -> None:
+    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,8 @@ from benchmarks.engine import conversations, play
 from ragen_lite.agents.engines.protocol import EngineSetup
 from ragen_lite.agents.engines.torch import TorchEngine
 from ragen_lite.algorithms.losses import PPO
+from ragen_lite.learning.batches import Sample
 from ragen_lite.learning.learner import Learner, Optim
-from ragen_lite.learning.samples import Sample
 from ragen_lite.learning.scoring import casting, scorer
 
 OUT = Path(__file__).with_name("gpu.json")

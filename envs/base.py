@@ -51,6 +51,8 @@ class TextTask(gym.Env[str, ActT], Generic[ActT]):
 
     Dialogue then passes both on as they are.
     """
+    mixture: bool = False
+    """Whether an episode is one of several tasks, whose label its ``info`` says under ``task``."""
     turn_penalty: float = 0.0
     """What an unreadable reply costs, in reward.
 

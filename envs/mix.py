@@ -48,6 +48,7 @@ class Mix(TextTask[str]):
     # Each task has a Dialogue of its own inside, which writes its messages and reads its replies.
     # The Dialogue around the mixture passes both on as they are.
     conversation = True
+    mixture = True
     protocol = "free"
 
     def __init__(

@@ -19,6 +19,7 @@ from ragen_lite.config.groups import context_of
 from ragen_lite.config.schema import Config, ConfigError
 from ragen_lite.envs.splits import ALL
 from ragen_lite.learning import generation
+from ragen_lite.learning.players import LocalPlayer
 from ragen_lite.models.loading import load_policy
 from ragen_lite.runs.evaluation import (
     Evaluator,
@@ -127,13 +128,13 @@ def measure_model(config: Config, spec: EnvSpec, path: str, note: Note) -> Playe
     model = replace(config.model, path=path)
     policy = load_policy(model, config.seed, config.engine.max_model_len)
     sampling = Sampling(config.sample.temperature, config.sample.max_tokens)
-    engine, _ = generation.start_engine(choice.config, policy, sampling.temperature, note=note)
+    engine, sync = generation.start_engine(choice.config, policy, sampling.temperature, note=note)
     rollout = Rollout(engine, policy.chat, spec, config.seed, context_of(config))
+    player = LocalPlayer(rollout, sync, choice.config.shard)
     with watch_progress(config) as on_progress:
-        evaluator = Evaluator(rollout, sampling, on_progress)
+        evaluator = Evaluator(player, sampling, on_progress)
         played = evaluator.both(config.eval.split, config.eval.instances, config.eval.samples)
-    rollout.close()
-    engine.close()
+    player.close()
     return played
 
 

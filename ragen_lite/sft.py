@@ -19,14 +19,14 @@ from ragen_lite.config.command_line import command
 from ragen_lite.config.schema import Config, ConfigError, TrainConfig
 from ragen_lite.learning import generation
 from ragen_lite.models.loading import load_policy
-from ragen_lite.opening import open_run, settings_of
+from ragen_lite.opening import open_run, open_session
 from ragen_lite.runs.demonstrations import Source, make_source
 from ragen_lite.runs.display import Display
 from ragen_lite.runs.evaluation import make_spec
 from ragen_lite.runs.folder import run_slug
 from ragen_lite.runs.interruption import StopSignal
 from ragen_lite.runs.report import write_report
-from ragen_lite.runs.session import Session, open_session
+from ragen_lite.runs.session import Session
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class SupervisedTrainer:
 def sft(config: Config) -> None:
     """Fit a policy to demonstrations. Raises ConfigError for input that cannot work."""
     with open_trainer(config) as trainer:
-        trainer.session.rollout.engine.sleep()
+        trainer.session.player.sleep()
         for step in range(trainer.session.run.start + 1, trainer.sizes.steps + 1):
             metrics = learn_step(trainer, step)
             finish_step(trainer, step, metrics)
@@ -73,9 +73,7 @@ def open_trainer(config: Config) -> Iterator[SupervisedTrainer]:
     run, wandb = open_run(config, run_slug(spec.id, "sft", config.run.name))
     with run.beginning(), Display(run, config.train, wandb) as display:
         display.notes([engine.note, *run.notes])
-        session = open_session(policy, spec, run, settings_of(config), display.note)
-        # Cross-entropy is at temperature 1; sample.temperature is for the evaluations.
-        session.learner.temperature = 1.0
+        session = open_session(config, policy, spec, run, display.note)
         source = make_source(config.demos, spec, policy.chat, config.seed)
         trainer = SupervisedTrainer(
             session=session,
@@ -129,7 +127,7 @@ def finish_step(trainer: SupervisedTrainer, step: int, metrics: dict[str, float]
     if (last or due) and not trainer.stop.requested:
         session.hand_over(step)
         row |= session.watch()
-        session.rollout.engine.sleep()
+        session.player.sleep()
     session.run.log(row)
     trainer.display.step(row)
     trainer.stop.check()

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ragen_lite.agents.trajectory import Sampling, Start, Trajectory, group_by_instance
-from ragen_lite.algorithms.critics import ValueCritic
 from ragen_lite.config.command_line import command
 from ragen_lite.config.groups import Algorithm, algorithm_of, name_of
 from ragen_lite.config.schema import Config, TrainConfig
 from ragen_lite.config.stages import Stage, stage_at, stages_of
 from ragen_lite.envs.splits import SPLITS, task_seed
 from ragen_lite.learning import generation
+from ragen_lite.learning.batches import Sample
 from ragen_lite.learning.correction import correct_all
 from ragen_lite.learning.credit import (
     Credited,
@@ -29,11 +29,10 @@ from ragen_lite.learning.credit import (
     records_of,
 )
 from ragen_lite.learning.mini_batches import MiniBatches, average_metrics, optimiser_steps
-from ragen_lite.learning.samples import Sample
 from ragen_lite.learning.shaping import kl_costs, shaped
 from ragen_lite.learning.spread_gradient import gradient_by_spread
 from ragen_lite.models.loading import load_policy
-from ragen_lite.opening import check_solver, open_run, reference_of, settings_of
+from ragen_lite.opening import check_solver, open_run, open_session
 from ragen_lite.runs import collapse, notices
 from ragen_lite.runs.display import Display
 from ragen_lite.runs.ending import why_enough
@@ -42,7 +41,7 @@ from ragen_lite.runs.folder import run_slug
 from ragen_lite.runs.interruption import StopSignal
 from ragen_lite.runs.metrics import rollout_metrics
 from ragen_lite.runs.report import result_lines, write_report
-from ragen_lite.runs.session import Session, open_session
+from ragen_lite.runs.session import Session
 from ragen_lite.runs.summaries import as_measurement
 
 
@@ -88,15 +87,15 @@ class Trainer:
 def train_step(trainer: Trainer, step: int) -> dict[str, float]:
     """Sample, credit, learn. Returns the step's metrics; writes its trajectories."""
     session = trainer.session
-    engine = session.rollout.engine
+    player = session.player
     # An evaluation may have run since the last step; its figures are not this step's.
-    engine.reset_metrics()
+    player.reset_metrics()
     began = time.perf_counter()
     trajectories = collect(trainer, step)
     sampled = time.perf_counter()
     # The figures are read before the engine sleeps: asleep, it gives its memory to the learner.
-    engine_metrics = engine.metrics()
-    engine.sleep()
+    engine_metrics = player.metrics()
+    player.sleep()
     session.learner.begin_iteration(step, trainer.sizes.epochs * trainer.sizes.mini_batches)
     credited = credit(trainer, step, trajectories)
     metrics: list[dict[str, float]] = []
@@ -135,11 +134,11 @@ def collect(trainer: Trainer, step: int) -> list[Trajectory]:
     for number in range(1 + getattr(passes, "refill", 0)):
         # Which instances are next depends on how many were played, never on how they went.
         begin = starts(trainer, step, number * stage.groups)
-        played += session.rollout.play(begin, sampling, trainer.on_progress)
+        played += session.player.play(begin, sampling, trainer.on_progress)
         if sum(passes(group_by_instance(played))) >= stage.groups:
             break
     trainer.display.notes([f"step {step}: {notice}" for notice in notices.of_rollout(played)])
-    notices.refuse_failures(session.rollout.spec.id, step, played)
+    notices.refuse_failures(session.player.spec.id, step, played)
     return played
 
 
@@ -221,16 +220,7 @@ def open_trainer(config: Config) -> Iterator[Trainer]:
     with run.beginning(), Display(run, config.train, wandb) as display:
         display.notes([engine.note, *run.notes])
         display.status("making the engine")
-        session = open_session(
-            policy,
-            spec,
-            run,
-            settings_of(config),
-            display.note,
-            algorithm.kl,
-            reference_of(config, algorithm, policy),
-            algorithm.critic if isinstance(algorithm.critic, ValueCritic) else None,
-        )
+        session = open_session(config, policy, spec, run, display.note, algorithm)
         trainer = Trainer(
             session=session,
             algorithm=algorithm,
@@ -289,8 +279,8 @@ def conclude(trainer: Trainer) -> None:
     session = trainer.session
     trainer.display.status("measuring the trained policy on the test split")
     session.run.write_json("after.json", session.measure())
-    for name in baselines(session.rollout.spec):
-        played = play_scripted(session.rollout.spec, name, "test", session.instances)
+    for name in baselines(session.player.spec):
+        played = play_scripted(session.player.spec, name, "test", session.instances)
         session.run.write_json(f"{name}.json", as_measurement({name: played}))
     write_report(session.run)
     trainer.display.finish(result_lines(session.run))

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ragen_lite.algorithms.losses import LossInputs, ratio_of
+from ragen_lite.algorithms.inputs import LossInputs, ratio_of
 from ragen_lite.algorithms.options import BadOption, above_zero
 
 PLACES = ("loss", "reward")

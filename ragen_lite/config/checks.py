@@ -61,15 +61,13 @@ def check(config: Config) -> None:
         _check_sizes(config, algorithm, stage)
     _check_run(config)
     _check_ends(config)
-    longest = config.engine.max_model_len
-    if longest is not None and longest <= 0:
-        raise ConfigError(f"engine.max_model_len={longest}: it must be above 0, or null")
+    for key in ("engine.max_model_len", "engine.shard", "train.tokens"):
+        if get(config, key) is not None and get(config, key) <= 0:
+            raise ConfigError(f"{key}={get(config, key)}: it must be above 0, or null")
 
 
 def _check_ends(config: Config) -> None:
     """What ends a run early must be something that happens."""
-    if config.train.tokens is not None and config.train.tokens <= 0:
-        raise ConfigError(f"train.tokens={config.train.tokens}: it must be above 0, or null")
     if config.eval.patience and not config.eval.every:
         raise ConfigError(
             f"eval.patience={config.eval.patience} does nothing with eval.every=0: nothing is "

@@ -32,6 +32,7 @@ USES = {
     "play": (*_RUNS, "context", "eval.split"),
 }
 UNUSED = {
+    ("play", "engine.shard"),
     ("sft", "train.epochs"),
     ("sft", "train.stages"),
     ("sft", "train.tokens"),

@@ -63,6 +63,10 @@ class EngineConfig:
     tensor_parallel_size; of model=openai: concurrency, budget, retries, timeout."""
     max_model_len: int | None = None
     """Longest trajectory in tokens; null: what the model allows, at most 4096."""
+    shard: int | None = None
+    """Trajectories that share a batch: a step's are cut into shards of this size, played one after
+    the other, or by several workers at once; null: all are one shard. The last bits of the
+    log-probs depend on it, never on who plays."""
 
 
 @dataclass

@@ -8,11 +8,45 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ragen_lite.learning.samples import Sample
-
 MOST_PADDING = 0.05
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One context with its credit, ready for the loss; every array has one entry a token.
+
+    Example, two tokens of a prompt and a reply of two::
+
+        Sample(
+            token_ids=[5, 6, 7, 2],
+            loss_mask=[0, 0, 1, 1],
+            behaviour_logprobs=[0, 0, -.5, -.1],
+            advantages=[0, 0, 1, 1],
+            sampled=[0, 0, 1, 1],
+        )
+
+    ``values`` and ``returns`` are a critic's: what it said, and what it should have said.
+    ``sampled`` is ``loss_mask`` but where the turn mask is off: then observations are trained on
+    too, which no engine sampled and which have no behaviour log-prob.
+    """
+
+    token_ids: Sequence[int]
+    loss_mask: Mask
+    behaviour_logprobs: Array
+    advantages: Array
+    sampled: Mask
+    values: Array | None = None
+    returns: Array | None = None
+
+    @property
+    def trained(self) -> int:
+        """The number of tokens that are trained on."""
+        return int(self.loss_mask.sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +120,12 @@ def collate(
     Args:
         samples: of the whole optimiser step.
         weights: one number a sample, the weight of each of its trained tokens.
-        part: the samples of this micro-batch.
+        part: the samples of this micro-batch; none: a row of one token, which is not trained.
         pad_id: fills the rows up.
         dtype: of the floating-point tensors.
     """
+    if not part:
+        return _nothing(dtype)
     rows = [samples[i] for i in part]
     width = max(len(sample.token_ids) for sample in rows)
     token_ids = np.full((len(rows), width), pad_id)
@@ -118,6 +154,25 @@ def collate(
         values=torch.tensor(valued("values"), dtype=dtype),
         returns=torch.tensor(valued("returns"), dtype=dtype),
         tokens=sum(len(sample.token_ids) for sample in rows),
+    )
+
+
+def _nothing(dtype: torch.dtype) -> Batch:
+    """A micro-batch without a trained token: it takes part in a forward pass, and adds nothing."""
+    numbers = torch.zeros(0, dtype=dtype)
+    places = torch.zeros(0, dtype=torch.long)
+    return Batch(
+        token_ids=torch.zeros((1, 1), dtype=torch.long),
+        predictors=places,
+        targets=places,
+        rows=places,
+        behaviour_logprobs=numbers,
+        advantages=numbers,
+        weights=numbers,
+        sampled=torch.zeros(0, dtype=torch.bool),
+        values=numbers,
+        returns=numbers,
+        tokens=0,
     )
 
 

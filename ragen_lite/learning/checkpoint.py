@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from ragen_lite.agents.errors import UserError
 from ragen_lite.learning.checkpoint_files import digest, steps
 from ragen_lite.learning.learner import Learner
+from ragen_lite.learning.ranks import copy_into, part_of, whole
 from ragen_lite.models.lora import restore_adapter
 
 KEEP = 3
@@ -61,15 +62,21 @@ def save(folder: Path, step: int, learner: Learner, tokenizer: Any) -> Path:
 
 def _write(draft: Path, step: int, learner: Learner, tokenizer: Any) -> None:
     """All files of a checkpoint, on disk."""
+    # What lies in parts on several ranks is brought together by all of them; one writes it.
+    weights = _weights(learner)
+    trainer = {"optimizer": _optimizer_tensors(learner)}
+    if learner.critic is not None:
+        trainer["critic"] = learner.critic.state()
+    if not learner.ranks.first:
+        return
     (draft / "trainer").mkdir(parents=True)
     if learner.adapter is None:
-        learner.model.save_pretrained(draft)
+        learner.model.save_pretrained(draft, state_dict=weights)
     else:
-        learner.adapter.save_pretrained(draft, save_embedding_layers=False)
+        learner.adapter.save_pretrained(draft, state_dict=weights, save_embedding_layers=False)
     tokenizer.save_pretrained(draft)
-    save_file(_optimizer_tensors(learner), draft / "trainer" / "optimizer.safetensors")
-    if learner.critic is not None:
-        save_file(learner.critic.state(), draft / "trainer" / "critic.safetensors")
+    for name, tensors in trainer.items():
+        save_file(tensors, draft / "trainer" / f"{name}.safetensors")
     state = {"step": step, "learner_steps": learner.steps, "skipped": learner.skipped}
     (draft / "trainer" / "state.json").write_text(json.dumps(state, indent=1))
     files = sorted(p for p in draft.rglob("*") if p.is_file())
@@ -81,11 +88,20 @@ def _write(draft: Path, step: int, learner: Learner, tokenizer: Any) -> None:
             os.fsync(handle.fileno())
 
 
+def _weights(learner: Learner) -> dict[str, torch.Tensor]:
+    """The state of the model, or of its adapter, whole; tied weights are one tensor."""
+    owner = learner.model if learner.adapter is None else learner.adapter
+    known: dict[int, torch.Tensor] = {}
+    for tensor in (state := owner.state_dict(keep_vars=True)).values():
+        known.setdefault(id(tensor), whole(tensor.detach()))
+    return {name: known[id(tensor)] for name, tensor in state.items()}
+
+
 def _optimizer_tensors(learner: Learner) -> dict[str, torch.Tensor]:
     tensors = {"rng": torch.get_rng_state()}
     for name, parameter in learner.model.named_parameters():
         for key, value in learner.optimizer.state.get(parameter, {}).items():
-            tensors[f"{name}/{key}"] = value.detach().clone().contiguous()
+            tensors[f"{name}/{key}"] = whole(value.detach()).clone().contiguous()
     return tensors
 
 
@@ -103,7 +119,7 @@ def restore(path: Path, learner: Learner) -> None:
         name, _, slot = key.rpartition("/")
         parameter = own[name]
         state_of = learner.optimizer.state.setdefault(parameter, {})
-        state_of[slot] = tensor.to(parameter.device)
+        state_of[slot] = part_of(tensor, parameter)
     if learner.critic is not None:
         learner.critic.restore(load_file(path / "trainer" / "critic.safetensors"))
     state = json.loads((path / "trainer" / "state.json").read_text())
@@ -125,9 +141,8 @@ def _restore_weights(path: Path, model: Any, own: dict[str, torch.nn.Parameter])
         if found["missing_keys"]:
             raise KeyError(min(found["missing_keys"]))
         weights = {name: parameter.detach() for name, parameter in stored.named_parameters()}
-    with torch.no_grad():
-        for name, parameter in own.items():  # tied weights are named, and stored, once
-            parameter.copy_(weights[name])
+    for name, parameter in own.items():  # tied weights are named, and stored, once
+        copy_into(parameter, weights[name])
 
 
 def _shards(path: Path) -> dict[str, torch.Tensor]:

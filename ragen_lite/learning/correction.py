@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ragen_lite.algorithms.corrections import Array, Correction
-from ragen_lite.learning.samples import Sample
+from ragen_lite.learning.batches import Sample
 from ragen_lite.learning.scoring import Score
 
 

@@ -14,7 +14,8 @@ from ragen_lite.algorithms.advantages import Advantage, Array, Values
 from ragen_lite.algorithms.filters import Filter
 from ragen_lite.algorithms.overlong import KeepCut, Overlong
 from ragen_lite.algorithms.value_credit import ValueCredit
-from ragen_lite.learning.samples import Sample, to_samples
+from ragen_lite.learning.batches import Sample
+from ragen_lite.learning.samples import to_samples
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from ragen_lite.agents.trajectory import Group
 from ragen_lite.algorithms.advantages import Values
 from ragen_lite.algorithms.critics import ValueCritic
 from ragen_lite.learning.batches import Batch
+from ragen_lite.learning.ranks import ALONE, Ranks, clip_gradients, copy_into, part_of, whole
 from ragen_lite.learning.samples import blanks, placed
-from ragen_lite.learning.scoring import Cast, trained_hidden, worked_out
+from ragen_lite.learning.scoring import Cast, forward_of, trained_hidden, worked_out
 
 BETAS = (0.9, 0.999)
 
@@ -23,15 +24,24 @@ class ValueHead:
     """A critic that is a linear head on hidden states; see Critic.
 
     Args:
-        model: the policy's, of which an own critic takes a copy as it is now.
+        model: the policy's, or its forward pass; an own critic takes a copy of it as it is now.
         options: where the head sits, and how it learns.
         cast: a context for forward passes.
         microbatch_tokens: tokens of one forward pass.
+        ranks: who learns with it.
     """
 
     def __init__(
-        self, model: Any, options: ValueCritic, cast: Cast, microbatch_tokens: int
+        self,
+        model: Any,
+        options: ValueCritic,
+        cast: Cast,
+        microbatch_tokens: int,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.policy = forward_of(model)
+        self.ranks = ranks
+        model = self.policy.model
         self.options = options
         self.cast = cast
         self.microbatch_tokens = microbatch_tokens
@@ -42,8 +52,10 @@ class ValueHead:
         # It begins by expecting nothing, so the first advantages are the returns.
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.policy_trunk = model.get_decoder()
-        self.own_trunk = None if options.shared else copy.deepcopy(self.policy_trunk)
+        self.own_trunk = None if options.shared else copy.deepcopy(model.get_decoder())
+        for module in (self.head, self.own_trunk):
+            if module is not None:
+                ranks.shard(module)
         self.named = {f"head.{name}": p for name, p in self.head.named_parameters()}
         if self.own_trunk is not None:
             for name, p in self.own_trunk.named_parameters():
@@ -59,10 +71,11 @@ class ValueHead:
         ``hidden`` are the policy's hidden states there, which a critic with its own trunk has no
         use for; without them they are worked out.
         """
-        trunk = self.own_trunk or self.policy_trunk
-        if hidden is None or trunk is self.own_trunk:
-            with self.cast():
-                hidden = trained_hidden(trunk, batch)
+        with self.cast():
+            if self.own_trunk is not None:
+                hidden = trained_hidden(self.own_trunk, batch)
+            elif hidden is None:
+                hidden = self.policy(batch, None)[0]
         # In the head's own dtype: returns need more bits than 16.
         found: Tensor = self.head(hidden.to(self.head.weight.dtype))[:, 0]
         return found
@@ -80,12 +93,14 @@ class ValueHead:
         samples = blanks(groups)
         # A context has none where its first prompt did not fit.
         trained = [sample for sample in samples if sample.trained]
-        found = worked_out(trained, self.values, self.head.weight, self.microbatch_tokens)
+        found = worked_out(
+            trained, self.values, self.head.weight, self.microbatch_tokens, self.ranks
+        )
         return placed(samples, found)
 
     def clip(self, grad_clip: float) -> float:
         """See Critic."""
-        return float(nn.utils.clip_grad_norm_(self.named.values(), grad_clip))
+        return clip_gradients(self.named.values(), grad_clip)
 
     def step(self, lr: float) -> None:
         """See Critic."""
@@ -105,15 +120,14 @@ class ValueHead:
             tensors[f"{name}/weight"] = parameter.detach()
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"{name}/{key}"] = value.detach()
-        return {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+        return {name: whole(tensor).clone().contiguous() for name, tensor in tensors.items()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """See Critic."""
         for name, parameter in self.named.items():
-            with torch.no_grad():
-                parameter.copy_(tensors.pop(f"{name}/weight"))
+            copy_into(parameter, tensors.pop(f"{name}/weight"))
         for key, tensor in tensors.items():
             name, _, slot = key.rpartition("/")
             parameter = self.named[name]
             state = self.optimizer.state.setdefault(parameter, {})
-            state[slot] = tensor.to(parameter.device)
+            state[slot] = part_of(tensor, parameter)

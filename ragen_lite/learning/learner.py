@@ -15,17 +15,11 @@ from torch import Tensor
 from ragen_lite.agents.errors import UserError
 from ragen_lite.algorithms.kl import NoKL, Penalty, k3
 from ragen_lite.algorithms.losses import Loss, LossInputs, LossOutput
-from ragen_lite.learning.batches import Batch, collate, plan, to_device
+from ragen_lite.learning.batches import Batch, Sample, collate, to_device
 from ragen_lite.learning.optim import Optim
 from ragen_lite.learning.protocol import Critic, Reference
-from ragen_lite.learning.samples import Sample
-from ragen_lite.learning.scoring import (
-    casting,
-    hidden_logprobs,
-    scorer,
-    token_logprobs,
-    trained_hidden,
-)
+from ragen_lite.learning.ranks import ALONE, Ranks, clip_gradients
+from ragen_lite.learning.scoring import PolicyForward, Score, casting, forward_of, scorer
 
 MOST_SKIPPED = 3  # optimiser steps in a row
 
@@ -51,7 +45,8 @@ class _Totals:
         # Before the first update this gap is the difference of two implementations of the same
         # model.
         gap = tokens.logprobs.detach() - tokens.behaviour_logprobs
-        self.gaps.append(gap.abs().max())
+        if len(gap):
+            self.gaps.append(gap.abs().max())
         self._sum("train/loss", float(value.detach()))
         self._sum("train/mismatch_kl", float(k3(-gap).sum()) / self.trained)
         for name, metric in metrics.items():
@@ -62,11 +57,15 @@ class _Totals:
     def _sum(self, name: str, value: float) -> None:
         self.sums[name] = self.sums.get(name, 0.0) + value
 
-    def metrics(self) -> dict[str, float]:
-        """The step's metrics, by the names of metrics.jsonl."""
-        return self.sums | {
-            "train/padding": self.padding / max(1, self.tokens + self.padding),
-            "train/logprob_gap": float(torch.stack(self.gaps).max()),
+    def metrics(self, ranks: Ranks) -> dict[str, float]:
+        """The whole step's metrics, by the names of metrics.jsonl."""
+        sums = ranks.total({**self.sums, "tokens": self.tokens, "padding": self.padding})
+        tokens = sums.pop("tokens")
+        padding = sums.pop("padding")
+        gap = float(torch.stack(self.gaps).max()) if self.gaps else 0.0
+        return sums | {
+            "train/padding": padding / max(1, tokens + padding),
+            "train/logprob_gap": ranks.largest(gap),
         }
 
 
@@ -74,8 +73,8 @@ class Learner:
     """Owns the model being trained and its optimiser.
 
     Args:
-        model: float32 on a CPU; with ``autocast`` the weights stay float32 and the arithmetic is
-            bfloat16.
+        model: or its forward pass; float32 on a CPU. With ``autocast`` the weights stay float32
+            and the arithmetic is bfloat16.
         optim: how it steps.
         temperature: replies are sampled at; log-probs are taken at it.
         penalty: the KL to ``reference``.
@@ -83,6 +82,7 @@ class Learner:
         autocast: whether the arithmetic is bfloat16.
         adapter: peft's wrapper of the model, where only LoRA's matrices are trained.
         critic: learns beside the policy, where there is one.
+        ranks: who learns with it; what is called of one is called of all at once.
     """
 
     def __init__(
@@ -95,20 +95,24 @@ class Learner:
         autocast: bool = False,
         adapter: Any = None,
         critic: Critic | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.forward = forward_of(model)
+        self.ranks = ranks
+        ranks.shard(self.forward)
         # Never in training mode: with dropout, or a router's noise, the log-probs trained on would
         # not be those of the model that sampled.
-        self.model = model.eval()
+        self.model = self.forward.eval().model
         self.optim = optim
         self.temperature = temperature
         self.penalty = penalty or NoKL()
         self.reference = reference
         self.adapter = adapter
-        self.trained = [p for p in model.parameters() if p.requires_grad]
-        self.device = next(model.parameters()).device
-        self.dtype = next(model.parameters()).dtype
-        self.cast = casting(model, autocast)
-        self.score = scorer(model, temperature, self.cast, optim.microbatch_tokens)
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.device = next(self.model.parameters()).device
+        self.dtype = next(self.model.parameters()).dtype
+        self.cast = casting(self.model, autocast)
+        self.score = self._scorer(self.forward)
         self.critic = critic
         self.iteration = 1
         self.steps = 0  # where the schedule is, in optimiser steps
@@ -125,13 +129,20 @@ class Learner:
             fused=True,
         )
 
+    def _scorer(self, forward: PolicyForward) -> Score:
+        budget = self.optim.microbatch_tokens
+        return scorer(forward, self.temperature, self.cast, budget, self.ranks)
+
+    def _forward_of(self, model: Any) -> PolicyForward:
+        """The forward pass of a reference, which may be the policy's own model."""
+        return self.forward if model is self.model else forward_of(model)
+
     def reference_gap(self, samples: Sequence[Sample]) -> list[NDArray[np.float64]]:
         """log policy - log reference of each sample's trained tokens, in nats."""
         assert self.reference is not None
         own = self.score(samples)
         with self.reference() as model:
-            score = scorer(model, self.temperature, self.cast, self.optim.microbatch_tokens)
-            other = score(samples)
+            other = self._scorer(self._forward_of(model))(samples)
         return [mine - theirs for mine, theirs in zip(own, other, strict=True)]
 
     def begin_iteration(self, iteration: int, optimiser_steps: int) -> None:
@@ -181,10 +192,10 @@ class Learner:
             objective.backward()  # type: ignore[no-untyped-call]
             totals.add(batch, tokens, value, metrics)
         if not moves:
-            norm = float(torch.nn.utils.clip_grad_norm_(self.trained, math.inf))
+            norm = clip_gradients(self.trained, math.inf)
             self._forget()
-            return totals.metrics() | {"train/grad_norm": norm}
-        return self._update(totals.metrics())
+            return totals.metrics(self.ranks) | {"train/grad_norm": norm}
+        return self._update(totals.metrics(self.ranks))
 
     def _forget(self) -> None:
         """Drop the gradients."""
@@ -197,7 +208,7 @@ class Learner:
     ) -> Iterator[Batch]:
         pad = self.model.config.pad_token_id or 0
         lengths = [len(sample.token_ids) for sample in samples]
-        for part in plan(lengths, self.optim.microbatch_tokens):
+        for part in self.ranks.share(lengths, self.optim.microbatch_tokens):
             yield to_device(collate(samples, weights, part, pad, self.dtype), self.device)
 
     def _penalised(
@@ -219,13 +230,10 @@ class Learner:
         """The log-probs of a micro-batch's trained tokens, and the hidden states they come from."""
         reference = None
         with self.cast():
-            hidden = trained_hidden(self.model.get_decoder(), batch)
-            logprobs, entropy = hidden_logprobs(
-                self.model, hidden, batch, self.temperature, entropy_grad=entropy_grad
-            )
+            logprobs, entropy, hidden = self.forward(batch, self.temperature, entropy_grad)
             if self.reference is not None:
                 with torch.no_grad(), self.reference() as model:
-                    scores, _ = token_logprobs(model, batch, self.temperature)
+                    scores = self._forward_of(model)(batch, self.temperature)[0]
                     reference = scores.to(self.dtype)
         # What no engine sampled has a ratio of 1 by definition.
         own = logprobs.detach().to(self.dtype)
@@ -244,7 +252,7 @@ class Learner:
 
     def _update(self, metrics: dict[str, float]) -> dict[str, float]:
         """Clip the gradient and step, or skip; returns the metrics with those of the update."""
-        norm = float(torch.nn.utils.clip_grad_norm_(self.trained, self.optim.grad_clip))
+        norm = clip_gradients(self.trained, self.optim.grad_clip)
         lr = self.optim.lr_at(self.steps)
         watched = {"loss": metrics["train/loss"], "gradient norm": norm}
         if self.critic is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ragen_lite.algorithms.losses import token_weights
-from ragen_lite.learning.samples import Sample
+from ragen_lite.learning.batches import Sample
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -13,14 +13,8 @@ from ragen_lite.algorithms.advantages import Values
 from ragen_lite.algorithms.critics import ValueCritic
 from ragen_lite.learning.batches import Batch
 
-# Gives the reference model, for as long as the context is open.
+# Gives the reference model, or its forward pass, for as long as the context is open.
 Reference = Callable[[], AbstractContextManager[Any]]
-
-
-def frozen(model: Any) -> Reference:
-    """A model of its own as the reference."""
-    model.requires_grad_(False)
-    return lambda: nullcontext(model)
 
 
 class Critic(Protocol):

@@ -3,48 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ragen_lite.agents.trajectory import Context, Group, Trajectory, Turn
-
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One context with its credit, ready for the loss; every array has one entry a token.
-
-    Example, two tokens of a prompt and a reply of two::
-
-        Sample(
-            token_ids=[5, 6, 7, 2],
-            loss_mask=[0, 0, 1, 1],
-            behaviour_logprobs=[0, 0, -.5, -.1],
-            advantages=[0, 0, 1, 1],
-            sampled=[0, 0, 1, 1],
-        )
-
-    ``values`` and ``returns`` are a critic's: what it said, and what it should have said.
-    ``sampled`` is ``loss_mask`` but where the turn mask is off: then observations are trained on
-    too, which no engine sampled and which have no behaviour log-prob.
-    """
-
-    token_ids: Sequence[int]
-    loss_mask: Mask
-    behaviour_logprobs: Array
-    advantages: Array
-    sampled: Mask
-    values: Array | None = None
-    returns: Array | None = None
-
-    @property
-    def trained(self) -> int:
-        """The number of tokens that are trained on."""
-        return int(self.loss_mask.sum())
+from ragen_lite.learning.batches import Array, Mask, Sample
 
 
 def to_samples(

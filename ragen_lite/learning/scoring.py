@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ragen_lite.agents.engines.head import logits_of, vocabulary_size
-from ragen_lite.learning.batches import Batch, collate, plan, to_device
-from ragen_lite.learning.samples import Sample
+from ragen_lite.learning.batches import Batch, Sample, collate, to_device
+from ragen_lite.learning.ranks import ALONE, Ranks
 
 CHUNK = 2**24  # logits held at once; times 4 bytes, times about 4 copies in the backward pass
 
@@ -82,16 +82,53 @@ def chunked_head(
     return logprobs, entropies
 
 
+class PolicyForward(nn.Module):
+    """The learner's forward pass of a causal LM as one module, decoder and head together.
+
+    Where the weights are in parts, they are brought together when a module is called; the head is
+    called apart from the decoder, so both are within this one.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        batch: Batch,
+        temperature: float | None,
+        entropy_grad: bool = False,
+        chunk: int = CHUNK,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probs and entropies of a batch's trained tokens, each (N,), in nats, and the hidden
+        states that predict them, (N, hidden size).
+
+        Only positions that are trained go through the vocabulary projection, ``chunk`` logits at a
+        time: with a vocabulary of 151,936 the logits of a whole batch never exist. Without a
+        ``temperature`` there are hidden states only.
+        """
+        hidden = trained_hidden(self.model.get_decoder(), batch)
+        if temperature is None:
+            return hidden, hidden, hidden
+        size = max(1, chunk // vocabulary_size(self.model))
+        output_of = partial(logits_of, self.model)
+        logprobs, entropy = chunked_head(
+            output_of, hidden, batch.targets, temperature, size, entropy_grad
+        )
+        return logprobs, entropy, hidden
+
+
+def forward_of(model: Any) -> PolicyForward:
+    """The forward pass of a model, or the one that is given."""
+    return model if isinstance(model, PolicyForward) else PolicyForward(model)
+
+
 def token_logprobs(
     model: Any, batch: Batch, temperature: float, chunk: int = CHUNK, entropy_grad: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """The model's log-probs and entropies of a batch's trained tokens, each (N,), in nats.
-
-    Only positions that are trained go through the vocabulary projection, ``chunk`` logits at a
-    time: with a vocabulary of 151,936 the logits of a whole batch never exist.
-    """
-    hidden = trained_hidden(model.get_decoder(), batch)
-    return hidden_logprobs(model, hidden, batch, temperature, chunk, entropy_grad)
+    """The log-probs and entropies of a model, or of its forward pass; see PolicyForward."""
+    logprobs, entropy, _ = forward_of(model)(batch, temperature, entropy_grad, chunk)
+    return logprobs, entropy
 
 
 def trained_hidden(decoder: Any, batch: Batch) -> Tensor:
@@ -103,38 +140,27 @@ def trained_hidden(decoder: Any, batch: Batch) -> Tensor:
     return hidden
 
 
-def hidden_logprobs(
-    model: Any,
-    hidden: Tensor,
-    batch: Batch,
-    temperature: float,
-    chunk: int = CHUNK,
-    entropy_grad: bool = True,
-) -> tuple[Tensor, Tensor]:
-    """As ``token_logprobs``, from the hidden states."""
-    size = max(1, chunk // vocabulary_size(model))
-    output_of = partial(logits_of, model)
-    return chunked_head(output_of, hidden, batch.targets, temperature, size, entropy_grad)
-
-
 def scorer(
     model: Any,
     temperature: float,
     cast: Cast = contextlib.nullcontext,
     microbatch_tokens: int = 16_384,
+    ranks: Ranks = ALONE,
 ) -> Score:
     """A function that gives the model's log-probs of each sample's trained tokens.
 
-    They are in nats, in float64, and without a gradient.
+    They are in nats, in float64, and without a gradient. ``model`` may be its forward pass, and in
+    parts on several ranks, which then call it together.
     """
-    parameter = next(model.parameters())
+    forward = forward_of(model)
+    parameter = next(forward.parameters())
 
     def logprobs(batch: Batch) -> Tensor:
         with cast():
-            return token_logprobs(model, batch, temperature, entropy_grad=False)[0]
+            return token_logprobs(forward, batch, temperature, entropy_grad=False)[0]
 
     def score(samples: Sequence[Sample]) -> list[NDArray[np.float64]]:
-        return worked_out(samples, logprobs, parameter, microbatch_tokens)
+        return worked_out(samples, logprobs, parameter, microbatch_tokens, ranks)
 
     return score
 
@@ -144,6 +170,7 @@ def worked_out(
     numbers: Callable[[Batch], Tensor],
     parameter: Tensor,
     microbatch_tokens: int,
+    ranks: Ranks = ALONE,
 ) -> list[NDArray[np.float64]]:
     """One number for each trained token of each sample, in float64, without a gradient.
 
@@ -152,13 +179,15 @@ def worked_out(
         numbers: gives those of a micro-batch, (N,).
         parameter: whose device and dtype the tensors get.
         microbatch_tokens: tokens of one forward pass, padding included.
+        ranks: who works on them together.
     """
-    found: list[NDArray[np.float64]] = [np.zeros(0)] * len(samples)
-    for part in plan([len(sample.token_ids) for sample in samples], microbatch_tokens):
+    found: dict[int, NDArray[np.float64]] = {}
+    for part in ranks.share([len(sample.token_ids) for sample in samples], microbatch_tokens):
         batch = collate(samples, [1.0] * len(samples), part, 0, parameter.dtype)
         with torch.no_grad():
             flat = numbers(to_device(batch, parameter.device)).double().cpu().numpy()
-        ends = np.cumsum([samples[i].trained for i in part])
-        for i, scores in zip(part, np.split(flat, ends[:-1]), strict=True):
+        ends = np.cumsum([samples[i].trained for i in part], dtype=np.int64)
+        for i, scores in zip(part, np.split(flat, ends)[:-1], strict=True):
             found[i] = scores
-    return found
+    everyone = ranks.gather(found)
+    return [everyone[i] for i in range(len(samples))]

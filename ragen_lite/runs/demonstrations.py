@@ -17,7 +17,8 @@ from ragen_lite.envs.base import TextTask
 from ragen_lite.envs.dialogue import has_solver
 from ragen_lite.envs.files import FORMS
 from ragen_lite.envs.splits import task_seed
-from ragen_lite.learning.samples import Sample, demonstration
+from ragen_lite.learning.batches import Sample
+from ragen_lite.learning.samples import demonstration
 from ragen_lite.runs.conversations import read_conversations
 
 Source = Callable[[int, int], Sample]  # (step, place in the step) -> a demonstration

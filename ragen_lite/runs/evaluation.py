@@ -9,9 +9,8 @@ import gymnasium.error
 
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.episodes import play_episode
-from ragen_lite.agents.rollout import Progress, no_progress
 from ragen_lite.agents.scripted import POLICIES
-from ragen_lite.agents.trajectory import Episode, Sampling, Start
+from ragen_lite.agents.trajectory import Episode, Progress, Sampling, Start, no_progress
 from ragen_lite.config.schema import ConfigError, EnvConfig
 from ragen_lite.envs.base import TextTask
 from ragen_lite.envs.dialogue import has_solver

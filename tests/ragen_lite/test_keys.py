@@ -57,6 +57,7 @@ CHANGES: dict[str, tuple[tuple[str, ...], str]] = {
     "engine.slots": (TRAIN, "1"),
     "engine.options": (TRAIN, "{budget: 3}"),
     "engine.max_model_len": (TRAIN, "300"),
+    "engine.shard": (TRAIN, "3"),
     "model.lora_rank": (TRAIN, "2"),
     "model.lora_alpha": ((*TRAIN, "model.lora_rank=2"), "3"),
     "model.date": (TRAIN, "never"),  # what a date does is in tests/agents/test_chat.py

@@ -8,8 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragen_lite.learning.batches import collate, plan
-from ragen_lite.learning.samples import Sample
+from ragen_lite.learning.batches import Sample, collate, plan
 
 
 def sample(ids: list[int], trained: list[int], base: float = 0.0) -> Sample:

@@ -13,10 +13,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from ragen_lite.agents.trajectory import Group, Outcome
 from ragen_lite.algorithms.critics import OwnCritic, SharedCritic, ValueCritic
 from ragen_lite.algorithms.losses import PPO
+from ragen_lite.learning.batches import Sample
 from ragen_lite.learning.critic import ValueHead
 from ragen_lite.learning.learner import Learner
 from ragen_lite.learning.optim import Optim
-from ragen_lite.learning.samples import Sample
 from ragen_lite.learning.scoring import casting
 from tests.fixtures.commands import run
 from tests.fixtures.making import trajectory, turn

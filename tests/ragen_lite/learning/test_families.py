@@ -17,10 +17,10 @@ from ragen_lite.agents.engines.slots import SlotCache
 from ragen_lite.algorithms.losses import PPO
 from ragen_lite.config.schema import EngineConfig, ModelConfig
 from ragen_lite.learning import checkpoint, scoring
+from ragen_lite.learning.batches import Sample
 from ragen_lite.learning.exactness import Inexact, check_exact, prompts_for, window_of
 from ragen_lite.learning.generation import start_engine
 from ragen_lite.learning.learner import Learner, Optim
-from ragen_lite.learning.samples import Sample
 from ragen_lite.learning.scoring import scorer
 from ragen_lite.models.loading import load_policy
 from tests.fixtures import families

@@ -19,8 +19,8 @@ from ragen_lite.agents.trajectory import Sampling, Start
 from ragen_lite.algorithms.corrections import SequenceWeights, TokenWeights
 from ragen_lite.config.schema import ConfigError, EngineConfig
 from ragen_lite.learning import generation, sync
+from ragen_lite.learning.batches import Sample
 from ragen_lite.learning.correction import apply_correction
-from ragen_lite.learning.samples import Sample
 from ragen_lite.learning.scoring import scorer
 from ragen_lite.learning.sync import WeightSync, probe_prompts
 from tests.fixtures.making import torch_engine

@@ -16,11 +16,11 @@ from ragen_lite.agents.rollout import Rollout
 from ragen_lite.agents.trajectory import Sampling, Start
 from ragen_lite.algorithms.kl import K3
 from ragen_lite.algorithms.losses import AGGREGATIONS, PPO, Loss, token_weights
-from ragen_lite.learning.batches import collate
+from ragen_lite.learning.batches import Sample, collate
 from ragen_lite.learning.learner import Learner, NotFinite
+from ragen_lite.learning.making import frozen
 from ragen_lite.learning.optim import Optim
-from ragen_lite.learning.protocol import frozen
-from ragen_lite.learning.samples import Sample, demonstration, to_samples
+from ragen_lite.learning.samples import demonstration, to_samples
 from ragen_lite.learning.scoring import token_logprobs
 from ragen_lite.models import scratch
 from tests.fixtures.making import torch_engine

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ragen_lite.agents.trajectory import Outcome, Trajectory
+from ragen_lite.learning.batches import Sample
 from ragen_lite.learning.prompt_information import prompt_information
-from ragen_lite.learning.samples import Sample
 from ragen_lite.runs.collapse import SIGNS, signs, warnings
 from tests.fixtures.commands import run
 from tests.fixtures.making import trajectory, turn

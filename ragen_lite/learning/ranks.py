@@ -1,0 +1,100 @@
+"""The processes that learn as one: alone in this one, or several that each hold a part of the
+weights and work on a part of the samples.
+
+A part of a weight is torch's DTensor; ``whole`` and ``part_of`` are all that the learner needs to
+know of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from ragen_lite.learning.batches import plan
+
+T = TypeVar("T")
+
+
+class Ranks(Protocol):
+    """What a learner asks of the others that learn with it; all of them call the same at once."""
+
+    first: bool  # whether this is the one that writes files
+
+    def shard(self, module: nn.Module) -> None:
+        """Leave this rank its part of a module's weights; a forward pass brings them together."""
+
+    def share(self, lengths: Sequence[int], budget: int) -> list[list[int]]:
+        """This rank's micro-batches of samples, by number; as many as any rank has, the last ones
+        empty.
+
+        Args:
+            lengths: of all samples, in tokens.
+            budget: tokens of a micro-batch, padding included.
+        """
+
+    def total(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The sums over the ranks."""
+
+    def largest(self, value: float) -> float:
+        """The largest over the ranks."""
+
+    def gather(self, own: Mapping[int, T]) -> dict[int, T]:
+        """What all ranks have, by the numbers of the samples."""
+
+
+class Alone:
+    """One process that has everything."""
+
+    first = True
+
+    def shard(self, module: nn.Module) -> None:
+        """See Ranks."""
+
+    def share(self, lengths: Sequence[int], budget: int) -> list[list[int]]:
+        """See Ranks."""
+        return plan(lengths, budget)
+
+    def total(self, values: Mapping[str, float]) -> dict[str, float]:
+        """See Ranks."""
+        return dict(values)
+
+    def largest(self, value: float) -> float:
+        """See Ranks."""
+        return value
+
+    def gather(self, own: Mapping[int, T]) -> dict[int, T]:
+        """See Ranks."""
+        return dict(own)
+
+
+ALONE = Alone()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor of which this rank may hold a part only, with all its parts."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def part_of(tensor: Tensor, like: Tensor) -> Tensor:
+    """What a rank holds of a whole tensor, cut and placed as ``like`` is."""
+    placed = tensor.to(like.device)
+    # An optimiser's count of steps is a number, which all have.
+    if not isinstance(like, DTensor) or tensor.dim() == 0:
+        return placed
+    # Every rank has the whole, so none is sent anything.
+    return distribute_tensor(placed, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def clip_gradients(parameters: Iterable[Tensor], most: float) -> float:
+    """Scale the gradients down to a norm of at most ``most``; returns the norm before."""
+    return float(whole(nn.utils.clip_grad_norm_(parameters, most)))
+
+
+def copy_into(parameter: Tensor, values: Tensor) -> None:
+    """Give a parameter, or this rank's part of it, the values of a whole tensor."""
+    with torch.no_grad():
+        parameter.copy_(part_of(values, parameter))
