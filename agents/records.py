@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from ragen_lite.agents.answer import plain
-from ragen_lite.agents.trajectory import Exchange, Trajectory, Turn
+from ragen_lite.agents.trajectory import Context, Exchange, Outcome, Trajectory, Turn
 
 _TEXT = tuple(f.name for f in fields(Exchange) if f.name != "info")
 
@@ -47,6 +47,24 @@ def _turn(turn: Turn) -> dict[str, Any]:
     spans = {"context": turn.context, "start": turn.start, "stop": turn.stop, "cut": turn.cut}
     text = {name: plain(getattr(turn, name)) for name in _TEXT}
     return {**text, **spans, "info": dict(turn.info)}
+
+
+def restored(record: dict[str, Any]) -> Trajectory:
+    """A trajectory from what JSON keeps of ``dataclasses.asdict``: exactly the one it was."""
+    turns = []
+    for turn in record["turns"]:
+        actions = turn["actions"]
+        turns.append(Turn(**{**turn, "actions": None if actions is None else tuple(actions)}))
+    contexts = [
+        Context(**{name: tuple(values) for name, values in context.items()})
+        for context in record["contexts"]
+    ]
+    rebuilt = {
+        "turns": tuple(turns),
+        "contexts": tuple(contexts),
+        "outcome": Outcome(record["outcome"]),
+    }
+    return Trajectory(**{**record, **rebuilt})
 
 
 def upgrade_record(record: dict[str, Any]) -> dict[str, Any]:

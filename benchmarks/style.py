@@ -34,6 +34,7 @@ ROOMS = (
     "ragen_lite/models",
     "ragen_lite/learning",
     "ragen_lite/runs",
+    "ragen_lite/cluster",
     "ragen_lite",
 )
 # Rooms that stand side by side: none of them imports another.

@@ -141,7 +141,7 @@ def check_runs(plan: Plan) -> None:
         config = compose(line)
         # A finished run has written down which engine it took.
         engine = resolve(config.engine, config.model.dtype)
-        check_correction(config.correction.name, engine)
+        check_correction(config.correction.name, engine, config.train.staleness)
         config.engine = engine.config
         slug = run_slug(config.env.id, "train", config.run.name)
         cell.slugs[seed] = slug

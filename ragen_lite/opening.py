@@ -3,8 +3,10 @@ plays."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,20 +16,26 @@ from ragen_lite.agents.rollout import Rollout
 from ragen_lite.agents.trajectory import Sampling
 from ragen_lite.algorithms.critics import NoCritic
 from ragen_lite.algorithms.kl import NoKL
+from ragen_lite.cluster.hosts import Host, ProcessHost
+from ragen_lite.cluster.learners import Learners
+from ragen_lite.cluster.players import Players, PlayerSetup, Source
 from ragen_lite.config.groups import Algorithm, context_of, name_of
 from ragen_lite.config.schema import Config, ConfigError
 from ragen_lite.config.stages import stages_of
-from ragen_lite.learning import checkpoint, generation
-from ragen_lite.learning.learner import Learner
+from ragen_lite.learning import checkpoint
+from ragen_lite.learning.generation import start_engine
 from ragen_lite.learning.making import LearnerSetup, make_learner
 from ragen_lite.learning.optim import Optim
-from ragen_lite.learning.players import LocalPlayer, Player
+from ragen_lite.learning.players import LocalPlayer, Player, copy_weights
+from ragen_lite.learning.protocol import Learning
+from ragen_lite.learning.sync import tolerance_of
 from ragen_lite.models.loading import Policy
 from ragen_lite.runs.evaluation import Evaluator, baselines
 from ragen_lite.runs.folder import Run
 from ragen_lite.runs.session import Session
 
 Note = Callable[[str], None]
+INSTALL_RAY = "pip install 'ragen-lite[ray]'"
 
 
 def open_run(config: Config, slug: str) -> tuple[Run, dict[str, Any] | None]:
@@ -70,18 +78,54 @@ def open_session(
     # own.
     torch.manual_seed(config.seed)
     setup = learner_setup(config, algorithm)
-    learner = make_learner(setup, policy)
-    # Before the player is made: its first weights are already those of the checkpoint.
-    if run.checkpoint is not None:
-        checkpoint.restore(run.checkpoint, learner)
-    player = make_player(config, setup.temperature, policy, spec, learner, note)
+    cluster = open_cluster(config, note)
+    if config.train.workers:
+        places = range(config.engine.workers, config.engine.workers + config.train.workers)
+        threads = torch.get_num_threads()
+        ranks = Learners(cluster, places, setup, threads, run.checkpoint)
+        learner: Learning = ranks
+        write = ranks.save
+    else:
+        own = make_learner(setup, policy)
+        # Before the player is made: its first weights are already those of the checkpoint.
+        if run.checkpoint is not None:
+            checkpoint.restore(run.checkpoint, own)
+        learner = own
+
+        def write(folder: Path, step: int, ahead: str | None) -> Path:
+            return checkpoint.save(folder, step, own, policy.tokenizer, ahead)
+
+    player = make_player(config, setup.temperature, policy, spec, learner, cluster, note)
     # Measured with the longest replies of all stages, before and after alike.
     longest = max(stage.max_tokens for stage in stages_of(config))
     evaluator = Evaluator(player, Sampling(config.sample.temperature, longest))
-    session = Session(run, policy, learner, player, evaluator, config.eval.instances, note)
+    session = Session(
+        run, policy, learner, player, evaluator, config.eval.instances, note, write, cluster.close
+    )
     session.finish(run.start)
     session.saved = run.start
     return session
+
+
+def open_cluster(config: Config, note: Note) -> Host:
+    """Where the run's workers live: with Ray where there are several. Raises ConfigError."""
+    engines = config.engine.workers
+    learners = config.train.workers
+    if not engines + learners:
+        return ProcessHost()
+    if engines > 1 and config.engine.shard is None:
+        note(
+            f"engine.workers={engines} and engine.shard=null: all of a step is one shard, which "
+            "one engine plays; give engine.shard, the trajectories of a shard, so that all play"
+        )
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigError(
+            f"engine.workers={engines}, train.workers={learners} need Ray: {INSTALL_RAY}"
+        )
+    from ragen_lite.cluster.ray_host import RayHost
+
+    gpus = config.engine.options.get("tensor_parallel_size", 1)
+    return RayHost(engines, gpus, learners, note)
 
 
 def learner_setup(config: Config, algorithm: Algorithm | None) -> LearnerSetup:
@@ -113,12 +157,39 @@ def make_player(
     temperature: float,
     policy: Policy,
     spec: EnvSpec,
-    learner: Learner,
+    learner: Learning,
+    host: Host,
     note: Note,
 ) -> Player:
     """What plays with the learner's weights, and has them already."""
-    engine, sync = generation.start_engine(
-        config.engine, policy, temperature, lambda: learner.version, sleeping=True, note=note
+    engine = config.engine
+    contexts = context_of(config)
+    if engine.workers or config.train.staleness:
+        setup = PlayerSetup(
+            model=config.model,
+            engine=engine,
+            seed=config.seed,
+            temperature=temperature,
+            spec=spec,
+            contexts=contexts,
+            threads=torch.get_num_threads(),
+        )
+        tolerance = tolerance_of(policy.model, policy.dtype)
+        source = Source(learner.tensors, learner.score, tolerance)
+        # What is sampled ahead needs a process of its own, be there no other.
+        count = max(1, engine.workers)
+        players = Players(host, setup, count, source, engine.shard, engine.restarts, note)
+        players.hand_over(learner.version)
+        return players
+    elsewhere = bool(config.train.workers)
+    if elsewhere:
+        copy_weights(policy.model, learner.tensors())
+    generator, sync = start_engine(
+        engine, policy, temperature, lambda: learner.version, sleeping=not elsewhere, note=note
     )
-    rollout = Rollout(engine, policy.chat, spec, config.seed, context_of(config))
-    return LocalPlayer(rollout, sync, config.engine.shard)
+    rollout = Rollout(generator, policy.chat, spec, config.seed, contexts)
+    if not elsewhere:
+        return LocalPlayer(rollout, sync, engine.shard)
+    # The canary holds the engine against those that learn, not against the copy in this process.
+    sync.score = learner.score
+    return LocalPlayer(rollout, sync, engine.shard, learner.tensors)

@@ -12,14 +12,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ragen_lite.agents.trajectory import Sampling, Start, Trajectory, group_by_instance
+from ragen_lite.agents.trajectory import Trajectory, group_by_instance
+from ragen_lite.cluster.learners import LearnersLost
 from ragen_lite.config.command_line import command
 from ragen_lite.config.groups import Algorithm, algorithm_of, name_of
 from ragen_lite.config.schema import Config, TrainConfig
 from ragen_lite.config.stages import Stage, stage_at, stages_of
-from ragen_lite.envs.splits import SPLITS, task_seed
+from ragen_lite.envs.splits import SPLITS
 from ragen_lite.learning import generation
 from ragen_lite.learning.batches import Sample
+from ragen_lite.learning.checkpoint_files import last_good
 from ragen_lite.learning.correction import correct_all
 from ragen_lite.learning.credit import (
     Credited,
@@ -34,6 +36,7 @@ from ragen_lite.learning.spread_gradient import gradient_by_spread
 from ragen_lite.models.loading import load_policy
 from ragen_lite.opening import check_solver, open_run, open_session
 from ragen_lite.runs import collapse, notices
+from ragen_lite.runs.collection import Collector, Plan, overlap
 from ragen_lite.runs.display import Display
 from ragen_lite.runs.ending import why_enough
 from ragen_lite.runs.evaluation import baselines, check_splits, make_spec, play_scripted
@@ -56,7 +59,7 @@ class Trainer:
     evaluate_every: int
     patience: int
     save_every: int
-    sampling: Sampling
+    collector: Collector
     seed: int
     display: Display
     stop: StopSignal
@@ -75,11 +78,6 @@ class Trainer:
         """Whether the val split is evaluated after a step."""
         return self.evaluate_every > 0 and step % self.evaluate_every == 0
 
-    def on_progress(self, finished: int, tokens: int) -> None:
-        """Show how far a rollout has come, and end it where a stop was asked for."""
-        self.display.rollout(finished, tokens)
-        self.stop.check()
-
 
 # ---- one step ----
 
@@ -87,71 +85,40 @@ class Trainer:
 def train_step(trainer: Trainer, step: int) -> dict[str, float]:
     """Sample, credit, learn. Returns the step's metrics; writes its trajectories."""
     session = trainer.session
-    player = session.player
-    # An evaluation may have run since the last step; its figures are not this step's.
-    player.reset_metrics()
     began = time.perf_counter()
-    trajectories = collect(trainer, step)
-    sampled = time.perf_counter()
-    # The figures are read before the engine sleeps: asleep, it gives its memory to the learner.
-    engine_metrics = player.metrics()
-    player.sleep()
-    session.learner.begin_iteration(step, trainer.sizes.epochs * trainer.sizes.mini_batches)
-    credited = credit(trainer, step, trajectories)
-    metrics: list[dict[str, float]] = []
-    by_trajectory, told = to_learn(trainer, step, credited)
-    for part, weights in optimiser_steps(by_trajectory, trainer.mini_batches(step)):
-        metrics.append(session.learner.step(part, weights, trainer.algorithm.loss))
-    if trainer.watches(step):
-        algorithm = trainer.algorithm
-        told |= gradient_by_spread(session.learner, credited, algorithm.loss, algorithm.overlong)
+    with trainer.collector.batch(step) as batch:
+        learning = time.perf_counter()
+        session.learner.begin_iteration(step, trainer.sizes.epochs * trainer.sizes.mini_batches)
+        credited = credit(trainer, step, batch.trajectories)
+        metrics: list[dict[str, float]] = []
+        by_trajectory, told = to_learn(trainer, step, credited)
+        for part, weights in optimiser_steps(by_trajectory, trainer.mini_batches(step)):
+            metrics.append(session.learner.step(part, weights, trainer.algorithm.loss))
+        if trainer.watches(step):
+            algorithm = trainer.algorithm
+            told |= gradient_by_spread(
+                session.learner, credited, algorithm.loss, algorithm.overlong
+            )
+        updated = time.perf_counter()
     # From here on the weights are those of this step, for the engine's version check.
     session.learner.version = step
-    updated = time.perf_counter()
+    ended = time.perf_counter()
 
-    session.run.write_trajectories(step, records_of(trajectories, credited))
-    trainer.display.show_trajectory(step, trajectories)
-    rollout = rollout_metrics(trajectories)
+    session.run.write_trajectories(step, records_of(batch.trajectories, credited))
+    trainer.display.show_trajectory(step, batch.trajectories)
+    rollout = rollout_metrics(batch.trajectories)
     return {
         **rollout,
-        "rollout/tokens_per_second": rollout["rollout/tokens"] / (sampled - began),
-        **engine_metrics,
+        "rollout/tokens_per_second": rollout["rollout/tokens"] / batch.seconds,
+        "rollout/age": batch.age,
+        **batch.metrics,
         **average_metrics(metrics),
         **told,
         **credit_metrics(credited),
-        "time/rollout_s": sampled - began,
-        "time/update_s": updated - sampled,
+        "time/rollout_s": batch.seconds,
+        "time/update_s": updated - learning,
+        **overlap(trainer.collector.seconds, updated - learning, ended - began),
     }
-
-
-def collect(trainer: Trainer, step: int) -> list[Trajectory]:
-    """The step's trajectories: train.groups instances, and more where the filter asks for them."""
-    session = trainer.session
-    stage = stage_at(trainer.stages, step)
-    passes = trainer.algorithm.filter
-    sampling = replace(trainer.sampling, max_tokens=stage.max_tokens)
-    played: list[Trajectory] = []
-    for number in range(1 + getattr(passes, "refill", 0)):
-        # Which instances are next depends on how many were played, never on how they went.
-        begin = starts(trainer, step, number * stage.groups)
-        played += session.player.play(begin, sampling, trainer.on_progress)
-        if sum(passes(group_by_instance(played))) >= stage.groups:
-            break
-    trainer.display.notes([f"step {step}: {notice}" for notice in notices.of_rollout(played)])
-    notices.refuse_failures(session.player.spec.id, step, played)
-    return played
-
-
-def starts(trainer: Trainer, step: int, first: int = 0) -> list[Start]:
-    """The members of a step's groups, from number ``first`` on, as many as the stage has."""
-    stage = stage_at(trainer.stages, step)
-    # Curricula go by this share: 0 at the first step, just under 1 at the last.
-    progress = (step - 1) / trainer.sizes.steps
-    return [
-        Start(task_seed(trainer.seed, step, group), "train", group, member, progress)
-        for group in range(first, first + stage.groups)
-        for member in range(stage.group_size)
-    ]
 
 
 def credit(trainer: Trainer, step: int, trajectories: Sequence[Trajectory]) -> list[Credited]:
@@ -161,7 +128,7 @@ def credit(trainer: Trainer, step: int, trajectories: Sequence[Trajectory]) -> l
     stage = stage_at(trainer.stages, step)
     groups = group_by_instance(trajectories)
     costs = kl_costs(groups, learner, algorithm.kl.coef_in_reward(step))
-    values = None if learner.critic is None else learner.critic.score(groups)
+    values = learner.values(groups)
     # The filter goes by what the environment gave. What it drops changes no advantage.
     wanted = stage.groups if getattr(algorithm.filter, "refill", 0) else None
     passed = passing(groups, algorithm.filter, wanted)
@@ -188,6 +155,21 @@ def to_learn(
 # ---- the loop ----
 
 
+def train_on(config: Config) -> None:
+    """``train``; where a learner is lost, on from the newest checkpoint, train.restarts times."""
+    for left in reversed(range(config.train.restarts + 1)):
+        try:
+            train(config)
+            return
+        except LearnersLost as lost:
+            if not left or lost.folder is None:
+                raise
+            print(f"{lost}; the learners are started again, {left - 1} restarts are left")
+            whole, _ = last_good(lost.folder / "checkpoints")
+            # Before the first checkpoint the same run begins anew.
+            config.run.resume = str(lost.folder) if whole else "no"
+
+
 def train(config: Config) -> None:
     """Train a policy on a task. Raises ConfigError for input that cannot work."""
     with open_trainer(config) as trainer:
@@ -209,7 +191,7 @@ def train(config: Config) -> None:
 def open_trainer(config: Config) -> Iterator[Trainer]:
     """A trainer for a configuration; however it ends, the finished steps are saved."""
     engine = generation.resolve(config.engine, config.model.dtype)
-    generation.check_correction(config.correction.name, engine)
+    generation.check_correction(config.correction.name, engine, config.train.staleness)
     config = replace(config, engine=engine.config)
     algorithm = algorithm_of(config)
     spec = make_spec(config.env)
@@ -220,6 +202,7 @@ def open_trainer(config: Config) -> Iterator[Trainer]:
     with run.beginning(), Display(run, config.train, wandb) as display:
         display.notes([engine.note, *run.notes])
         display.status("making the engine")
+        stop = StopSignal()
         session = open_session(config, policy, spec, run, display.note, algorithm)
         trainer = Trainer(
             session=session,
@@ -229,15 +212,41 @@ def open_trainer(config: Config) -> Iterator[Trainer]:
             evaluate_every=config.eval.every,
             patience=config.eval.patience,
             save_every=config.run.save_every,
-            sampling=session.evaluator.sampling,
+            collector=make_collector(config, algorithm, session, display, stop),
             seed=config.seed,
             display=display,
-            stop=StopSignal(),
+            stop=stop,
         )
-        # An evaluation can be stopped by a signal too, between two tokens.
-        session.evaluator.on_progress = trainer.on_progress
         with session.ending(trainer.stop, write_report):
-            yield trainer
+            try:
+                yield trainer
+            except LearnersLost as lost:
+                lost.folder = run.folder
+                raise
+
+
+def make_collector(
+    config: Config, algorithm: Algorithm, session: Session, display: Display, stop: StopSignal
+) -> Collector:
+    """What samples the batch of each step, with those that its checkpoint kept."""
+
+    def on_progress(finished: int, tokens: int) -> None:
+        display.rollout(finished, tokens)
+        stop.check()
+
+    # An evaluation can be stopped by a signal too, between two tokens.
+    session.evaluator.on_progress = on_progress
+    plan = Plan(
+        seed=config.seed,
+        steps=config.train.steps,
+        stages=stages_of(config),
+        temperature=config.sample.temperature,
+        filter=algorithm.filter,
+        staleness=config.train.staleness,
+    )
+    collector = Collector(session.player, plan, display.note, on_progress)
+    collector.restore(session.run.checkpoint)
+    return collector
 
 
 def measure_start(trainer: Trainer) -> None:
@@ -259,7 +268,7 @@ def finish_step(trainer: Trainer, step: int, metrics: dict[str, float]) -> None:
     """
     session = trainer.session
     last = step == trainer.sizes.steps
-    session.finish(step)
+    session.finish(step, trainer.collector.ahead())
     row: dict[str, Any] = {"step": step, **metrics}
     try:
         row |= session.hand_over(step)
@@ -287,4 +296,4 @@ def conclude(trainer: Trainer) -> None:
 
 
 if __name__ == "__main__":
-    command("train", "Train a language model on a text environment, over many turns.", train)
+    command("train", "Train a language model on a text environment, over many turns.", train_on)

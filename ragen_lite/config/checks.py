@@ -27,7 +27,8 @@ _POSITIVE = """
     train.grad_clip train.microbatch_tokens eval.instances eval.samples run.save_every
 """.split()
 _NOT_NEGATIVE = (
-    "train.warmup train.weight_decay eval.every eval.patience seed model.lora_rank".split()
+    "train.warmup train.weight_decay eval.every eval.patience seed model.lora_rank "
+    "engine.workers engine.restarts train.workers train.restarts train.staleness".split()
 )
 
 

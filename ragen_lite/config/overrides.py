@@ -33,6 +33,11 @@ USES = {
 }
 UNUSED = {
     ("play", "engine.shard"),
+    ("play", "engine.workers"),
+    ("play", "engine.restarts"),
+    ("evaluate", "engine.workers"),
+    ("evaluate", "engine.restarts"),
+    ("sft", "train.staleness"),
     ("sft", "train.epochs"),
     ("sft", "train.stages"),
     ("sft", "train.tokens"),

@@ -67,6 +67,11 @@ class EngineConfig:
     """Trajectories that share a batch: a step's are cut into shards of this size, played one after
     the other, or by several workers at once; null: all are one shard. The last bits of the
     log-probs depend on it, never on who plays."""
+    workers: int = 0
+    """Engines in processes of their own, by Ray: on this machine, or in the cluster of RAY_ADDRESS;
+    0: one, in this process."""
+    restarts: int = 3
+    """Engines of a run that may be lost; each is started again, and its shard played again."""
 
 
 @dataclass
@@ -108,6 +113,15 @@ class TrainConfig:
     stages: list[dict[str, int]] = field(default_factory=list)
     """Sizes from an iteration on, one set a stage: [{from: 41, max_tokens: 96, group_size: 16}];
     what a stage does not name stays."""
+    workers: int = 0
+    """Learners in processes of their own, by Ray, each with a part of the weights (FSDP2) and its
+    share of the samples; 0: one, in this process."""
+    restarts: int = 1
+    """How often a run that lost a learner may go on from its newest checkpoint."""
+    staleness: int = 0
+    """Steps between the weights that sample and those that learn: the trajectories of step k are
+    sampled with the weights of step k - 1 - staleness, while the learner works. 0: they take
+    turns; 1 is all the overlap there is."""
     tokens: int | None = None
     """Sampled tokens of the whole run, after which it ends; null: train.steps alone says."""
     microbatch_tokens: int = 16384

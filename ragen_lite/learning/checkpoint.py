@@ -30,20 +30,34 @@ class NotSaved(UserError, OSError):
     """A checkpoint could not be written; the older ones are as they were."""
 
 
-def save(folder: Path, step: int, learner: Learner, tokenizer: Any) -> Path:
+def save(
+    folder: Path, step: int, learner: Learner, tokenizer: Any, ahead: str | None = None
+) -> Path:
     """Write ``folder/step-N``: model, tokenizer, optimiser, counters and torch's generator.
 
     It is written beside its place and renamed when whole, so a kill at any moment leaves the older
-    ones as they were. Only the newest three are kept. Raises NotSaved where the disk does not take
-    it.
+    ones as they were. Only the newest three are kept. ``ahead`` is what was sampled for later
+    steps, as JSON. Raises NotSaved where the disk does not take it.
     """
     final = folder / f"step-{step}"
+    # What lies in parts on several ranks is brought together by all of them; one writes it.
+    weights = _weights(learner)
+    trainer = {"optimizer": _optimizer_tensors(learner)}
+    if learner.critic is not None:
+        trainer["critic"] = learner.critic.state()
+    if not learner.ranks.first:
+        return final
     draft = folder / f".step-{step}.draft"
     if final.exists():  # a damaged one, passed over at the start of this run
         shutil.rmtree(final)
     shutil.rmtree(draft, ignore_errors=True)
     try:
-        _write(draft, step, learner, tokenizer)
+        (draft / "trainer").mkdir(parents=True)
+        for name, tensors in trainer.items():
+            save_file(tensors, draft / "trainer" / f"{name}.safetensors")
+        if ahead is not None:
+            (draft / "trainer" / "ahead.json").write_text(ahead)
+        _write(draft, step, learner, tokenizer, weights)
         draft.rename(final)
     except (OSError, SafetensorError) as error:
         # Half a checkpoint is of no use, and may be what fills the disk.
@@ -60,23 +74,15 @@ def save(folder: Path, step: int, learner: Learner, tokenizer: Any) -> Path:
     return final
 
 
-def _write(draft: Path, step: int, learner: Learner, tokenizer: Any) -> None:
-    """All files of a checkpoint, on disk."""
-    # What lies in parts on several ranks is brought together by all of them; one writes it.
-    weights = _weights(learner)
-    trainer = {"optimizer": _optimizer_tensors(learner)}
-    if learner.critic is not None:
-        trainer["critic"] = learner.critic.state()
-    if not learner.ranks.first:
-        return
-    (draft / "trainer").mkdir(parents=True)
+def _write(
+    draft: Path, step: int, learner: Learner, tokenizer: Any, weights: dict[str, torch.Tensor]
+) -> None:
+    """The rest of a checkpoint's files, and all of them on disk."""
     if learner.adapter is None:
         learner.model.save_pretrained(draft, state_dict=weights)
     else:
         learner.adapter.save_pretrained(draft, state_dict=weights, save_embedding_layers=False)
     tokenizer.save_pretrained(draft)
-    for name, tensors in trainer.items():
-        save_file(tensors, draft / "trainer" / f"{name}.safetensors")
     state = {"step": step, "learner_steps": learner.steps, "skipped": learner.skipped}
     (draft / "trainer" / "state.json").write_text(json.dumps(state, indent=1))
     files = sorted(p for p in draft.rglob("*") if p.is_file())

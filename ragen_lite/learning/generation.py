@@ -76,12 +76,14 @@ def resolve(config: EngineConfig, dtype: str = "auto") -> EngineChoice:
     return choice
 
 
-def check_correction(correction: str, choice: EngineChoice) -> None:
-    """Raise ConfigError for a correction between two that calculate alike."""
-    if correction != "off" and engine_class(choice.config.name).same_arithmetic:
+def check_correction(correction: str, choice: EngineChoice, staleness: int) -> None:
+    """Raise ConfigError for a correction between two that have the same weights and arithmetic."""
+    alike = engine_class(choice.config.name).same_arithmetic and not staleness
+    if correction != "off" and alike:
         raise ConfigError(
             f"correction={correction} does nothing with {choice.asked}: it samples with the "
-            "learner's own weights and arithmetic; take engine=vllm, or correction=off"
+            "learner's own weights and arithmetic; take engine=vllm, train.staleness, or "
+            "correction=off"
         )
 
 

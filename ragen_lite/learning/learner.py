@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,60 +12,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ragen_lite.agents.errors import UserError
-from ragen_lite.algorithms.kl import NoKL, Penalty, k3
+from ragen_lite.agents.trajectory import Group
+from ragen_lite.algorithms.advantages import Values
+from ragen_lite.algorithms.kl import NoKL, Penalty
 from ragen_lite.algorithms.losses import Loss, LossInputs, LossOutput
 from ragen_lite.learning.batches import Batch, Sample, collate, to_device
 from ragen_lite.learning.optim import Optim
 from ragen_lite.learning.protocol import Critic, Reference
-from ragen_lite.learning.ranks import ALONE, Ranks, clip_gradients
+from ragen_lite.learning.ranks import ALONE, Ranks, clip_gradients, whole
 from ragen_lite.learning.scoring import PolicyForward, Score, casting, forward_of, scorer
+from ragen_lite.learning.totals import Totals
 
 MOST_SKIPPED = 3  # optimiser steps in a row
 
 
 class NotFinite(UserError, RuntimeError):
     """Three optimiser steps in a row had a loss or gradient that is no number."""
-
-
-@dataclass(slots=True)
-class _Totals:
-    """What the micro-batches of one optimiser step add up to; ``trained`` are its tokens."""
-
-    trained: int
-    sums: dict[str, float] = field(default_factory=dict)
-    gaps: list[Tensor] = field(default_factory=list)
-    tokens: int = 0
-    padding: int = 0
-
-    def add(
-        self, batch: Batch, tokens: LossInputs, value: Tensor, metrics: dict[str, Tensor]
-    ) -> None:
-        """Add one micro-batch's share: its loss, its metrics, and its gap to the engine."""
-        # Before the first update this gap is the difference of two implementations of the same
-        # model.
-        gap = tokens.logprobs.detach() - tokens.behaviour_logprobs
-        if len(gap):
-            self.gaps.append(gap.abs().max())
-        self._sum("train/loss", float(value.detach()))
-        self._sum("train/mismatch_kl", float(k3(-gap).sum()) / self.trained)
-        for name, metric in metrics.items():
-            self._sum(name, float((tokens.share * metric).sum().detach()))
-        self.tokens += batch.tokens
-        self.padding += batch.padding
-
-    def _sum(self, name: str, value: float) -> None:
-        self.sums[name] = self.sums.get(name, 0.0) + value
-
-    def metrics(self, ranks: Ranks) -> dict[str, float]:
-        """The whole step's metrics, by the names of metrics.jsonl."""
-        sums = ranks.total({**self.sums, "tokens": self.tokens, "padding": self.padding})
-        tokens = sums.pop("tokens")
-        padding = sums.pop("padding")
-        gap = float(torch.stack(self.gaps).max()) if self.gaps else 0.0
-        return sums | {
-            "train/padding": padding / max(1, tokens + padding),
-            "train/logprob_gap": ranks.largest(gap),
-        }
 
 
 class Learner:
@@ -145,6 +106,16 @@ class Learner:
             other = self._scorer(self._forward_of(model))(samples)
         return [mine - theirs for mine, theirs in zip(own, other, strict=True)]
 
+    def values(self, groups: Sequence[Group]) -> Values | None:
+        """A critic's values of all sampled tokens, one array a context; None without a critic."""
+        return None if self.critic is None else self.critic.score(groups)
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """The weights that are trained, whole, by their names in the model."""
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                yield name, whole(parameter.detach())
+
     def begin_iteration(self, iteration: int, optimiser_steps: int) -> None:
         """Put the schedule where iteration ``iteration``, from 1, begins.
 
@@ -177,7 +148,7 @@ class Learner:
         """
         self._forget()
         # Shares are of the whole step, so the number of micro-batches does not change the gradient.
-        totals = _Totals(sum(sample.trained for sample in samples))
+        totals = Totals(sum(sample.trained for sample in samples))
         for batch in self._micro_batches(samples, weights):
             tokens, hidden = self._forward(batch, 1 / totals.trained, loss.entropy_coef > 0)
             output = loss(tokens)

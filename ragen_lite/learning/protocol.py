@@ -1,20 +1,55 @@
-"""What the learner asks of those that learn or stand beside it: a critic, a reference model."""
+"""What a learner is to a run; and what it asks of those beside it: a critic, a reference model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ragen_lite.agents.trajectory import Group
 from ragen_lite.algorithms.advantages import Values
 from ragen_lite.algorithms.critics import ValueCritic
-from ragen_lite.learning.batches import Batch
+from ragen_lite.algorithms.losses import Loss
+from ragen_lite.learning.batches import Batch, Sample
 
 # Gives the reference model, or its forward pass, for as long as the context is open.
 Reference = Callable[[], AbstractContextManager[Any]]
+
+
+class Learning(Protocol):
+    """What a run asks of its learner: one of this process, or several that learn as one."""
+
+    version: int
+    """The iteration whose weights these are."""
+
+    @property
+    def updates(self) -> int:
+        """Optimiser steps that moved the weights, in this process."""
+
+    def begin_iteration(self, iteration: int, optimiser_steps: int) -> None:
+        """See Learner."""
+
+    def step(
+        self, samples: Sequence[Sample], weights: Sequence[float], loss: Loss, moves: bool = True
+    ) -> dict[str, float]:
+        """See Learner."""
+
+    @property
+    def score(self) -> Callable[[Sequence[Sample]], list[NDArray[np.float64]]]:
+        """The policy's log-probs of each sample's trained tokens, in nats."""
+
+    def reference_gap(self, samples: Sequence[Sample]) -> list[NDArray[np.float64]]:
+        """See Learner."""
+
+    def values(self, groups: Sequence[Group]) -> Values | None:
+        """See Learner."""
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """See Learner."""
 
 
 class Critic(Protocol):

@@ -11,11 +11,11 @@ from dataclasses import replace
 from ragen_lite.agents.trajectory import Group, Trajectory
 from ragen_lite.algorithms.advantages import Array
 from ragen_lite.algorithms.overlong import Overlong
-from ragen_lite.learning.learner import Learner
+from ragen_lite.learning.protocol import Learning
 from ragen_lite.learning.samples import blanks, placed
 
 
-def kl_costs(groups: Sequence[Group], learner: Learner, coef: float) -> list[Array] | None:
+def kl_costs(groups: Sequence[Group], learner: Learning, coef: float) -> list[Array] | None:
     """What each sampled token costs by the KL in the reward, one array a context; None where it is
     free."""
     if not coef:

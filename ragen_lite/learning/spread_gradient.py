@@ -12,11 +12,11 @@ from ragen_lite.algorithms.filters import spread_of
 from ragen_lite.algorithms.losses import Loss, token_weights
 from ragen_lite.algorithms.overlong import Overlong
 from ragen_lite.learning.credit import Credited
-from ragen_lite.learning.learner import Learner
+from ragen_lite.learning.protocol import Learning
 
 
 def gradient_by_spread(
-    learner: Learner, credited: Sequence[Credited], loss: Loss, overlong: Overlong
+    learner: Learning, credited: Sequence[Credited], loss: Loss, overlong: Overlong
 ) -> dict[str, float]:
     """The gradient norms of two quarters of a step's groups: of the widest spread, and the least.
 

@@ -36,7 +36,10 @@ class Loaded:
 def source_of(name: str) -> str:
     """The folder or hub name that ``model.path`` stands for. Raises ConfigError."""
     if name == "smollm2":
-        return str(smollm2_folder())
+        try:
+            return str(smollm2_folder())
+        except ModuleNotFoundError as error:
+            raise ConfigError(str(error)) from error
     folder = TINY if name == "tiny" else Path(name).expanduser()
     # A hub name has exactly one slash; anything else can only be a folder.
     path_like = name.startswith((".", "/", "~")) or name.count("/") != 1

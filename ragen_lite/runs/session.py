@@ -6,14 +6,15 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ragen_lite.agents.episodes import error_summary
 from ragen_lite.agents.trajectory import Episode, Trajectory
-from ragen_lite.learning import checkpoint, checkpoint_files
-from ragen_lite.learning.learner import Learner
+from ragen_lite.learning import checkpoint_files
 from ragen_lite.learning.players import Player
 from ragen_lite.learning.prompt_information import prompt_information
+from ragen_lite.learning.protocol import Learning
 from ragen_lite.models.loading import Policy
 from ragen_lite.runs.evaluation import WATCHED, Evaluator, val_baselines, val_metrics
 from ragen_lite.runs.folder import Run
@@ -27,25 +28,31 @@ Note = Callable[[str], None]
 class Session:
     """A run under way.
 
-    ``done`` is the last step that is finished, ``saved`` the last that is on disk; ``baselines``
-    are the eval/ metrics of the scripted policies, once they were needed.
+    ``write`` makes a checkpoint and ``release`` ends the processes of learners, where there are
+    any. ``done`` is the last step that is finished, ``saved`` the last that is on disk;
+    ``baselines`` are the eval/ metrics of the scripted policies, once they were needed; ``ahead``
+    gives what was sampled for the steps after ``done``, as a checkpoint keeps it.
     """
 
     run: Run
     policy: Policy
-    learner: Learner
+    learner: Learning
     player: Player
     evaluator: Evaluator
     instances: int
     note: Note
+    write: Callable[[Path, int, str | None], Path]
+    release: Callable[[], None]
     done: int = 0
     saved: int = 0
     baselines: dict[str, float] | None = None
+    ahead: Callable[[], str | None] = lambda: None
     _updates: int = 0
 
-    def finish(self, step: int) -> None:
-        """A step is finished: its weights are those of the learner now."""
+    def finish(self, step: int, ahead: Callable[[], str | None] = lambda: None) -> None:
+        """A step is finished: its weights are those of the learner now; see ``ahead``."""
         self.done = step
+        self.ahead = ahead
         self._updates = self.learner.updates
 
     @property
@@ -62,8 +69,7 @@ class Session:
     def save(self) -> None:
         """Write a checkpoint of the finished steps, if there are new ones."""
         if self.done > self.saved:
-            folder = self.run.folder / "checkpoints"
-            checkpoint.save(folder, self.done, self.learner, self.policy.tokenizer)
+            self.write(self.run.folder / "checkpoints", self.done, self.ahead())
             self.saved = self.done
 
     def watch(self) -> dict[str, float]:
@@ -130,5 +136,6 @@ class Session:
         return f"stopped; the last checkpoint is {newest[0][1]}; go on with run.resume=auto"
 
     def close(self) -> None:
-        """End the environments and the engine."""
+        """End the environments, the engine and the learners."""
         self.player.close()
+        self.release()

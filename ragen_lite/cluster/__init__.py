@@ -1,0 +1,1 @@
+"""Several processes, on one machine or many: players, and learners that learn as one."""

@@ -1,0 +1,190 @@
+"""Learners in processes of their own that learn as one, each with a part of the weights."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ragen_lite.agents.errors import UserError
+from ragen_lite.agents.trajectory import Group
+from ragen_lite.algorithms.advantages import Values
+from ragen_lite.algorithms.losses import Loss
+from ragen_lite.cluster.fsdp import FSDPRanks
+from ragen_lite.cluster.hosts import PAUSE, Host, WorkerLost
+from ragen_lite.learning import checkpoint
+from ragen_lite.learning.batches import Sample
+from ragen_lite.learning.making import LearnerSetup, make_learner
+from ragen_lite.models.loading import load_policy
+
+
+class LearnersLost(UserError, RuntimeError):
+    """The process of a learner ended; the others cannot go on without its part of the weights.
+
+    ``folder`` is that of the run, which can go on from its newest checkpoint.
+    """
+
+    folder: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RankSetup:
+    """What one of ``count`` ranks is made from; ``threads`` are torch's."""
+
+    learner: LearnerSetup
+    rank: int
+    count: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """How far the ranks have come; see Learner."""
+
+    updates: int
+    version: int
+
+
+class Rank:
+    """One of several learners, in a process of its own."""
+
+    def __init__(self, setup: RankSetup) -> None:
+        torch.set_num_threads(setup.threads)
+        torch.manual_seed(setup.learner.seed)
+        self.setup = setup
+
+    def free_port(self) -> int:
+        """A port of this machine that nobody listens on."""
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return int(probe.getsockname()[1])
+
+    def join(self, address: str, path: Path | None) -> Counters:
+        """Find the other ranks, and take this one's part of the model, or of its checkpoint."""
+        ranks = FSDPRanks(self.setup.rank, self.setup.count, address)
+        told = self.setup.learner
+        self.policy = load_policy(told.model, told.seed)
+        self.learner = make_learner(told, self.policy, ranks)
+        if path is not None:
+            checkpoint.restore(path, self.learner)
+        return Counters(self.learner.updates, self.learner.version)
+
+    def ask(self, method: str, *arguments: Any) -> tuple[Any, Counters]:
+        """Call a method of the learner; the first rank's answer is that of all."""
+        answer = getattr(self.learner, method)(*arguments)
+        counters = Counters(self.learner.updates, self.learner.version)
+        return (answer if self.learner.ranks.first else None), counters
+
+    def tensors(self) -> dict[str, NDArray[Any]] | None:
+        """The trained weights, whole; from the first rank only."""
+        found = {name: tensor.cpu().numpy() for name, tensor in self.learner.tensors()}
+        return found if self.learner.ranks.first else None
+
+    def save(self, folder: Path, step: int, ahead: str | None) -> Path:
+        """Write a checkpoint, all ranks together."""
+        return checkpoint.save(folder, step, self.learner, self.policy.tokenizer, ahead)
+
+
+class Learners:
+    """Several ranks as one learner; see learning.protocol.Learning.
+
+    Args:
+        host: where they live.
+        places: the host's numbers of the processors that are kept for them.
+        setup: what a learner is made from.
+        threads: of torch, in each.
+        path: a checkpoint to go on from.
+    """
+
+    def __init__(
+        self, host: Host, places: range, setup: LearnerSetup, threads: int, path: Path | None
+    ) -> None:
+        self.host = host
+        self._critic = setup.critic.active
+        count = len(places)
+        self._ranks = [
+            host.start(Rank, RankSetup(setup, rank, count, threads), place)
+            for rank, place in enumerate(places)
+        ]
+        (port,) = self._together([host.call(self._ranks[0], "free_port")])
+        address = f"tcp://{host.ip(self._ranks[0])}:{port}"
+        self._counters = self._all("join", address, path)
+        self.version = self._counters.version
+
+    @property
+    def updates(self) -> int:
+        """See Learner."""
+        return int(self._counters.updates)
+
+    def begin_iteration(self, iteration: int, optimiser_steps: int) -> None:
+        """See Learner."""
+        self._ask("begin_iteration", iteration, optimiser_steps)
+
+    def step(
+        self, samples: Sequence[Sample], weights: Sequence[float], loss: Loss, moves: bool = True
+    ) -> dict[str, float]:
+        """See Learner. Raises NotFinite, LearnersLost."""
+        shared = self.host.share(list(samples))
+        metrics: dict[str, float] = self._ask("step", shared, list(weights), loss, moves)
+        return metrics
+
+    def score(self, samples: Sequence[Sample]) -> list[NDArray[np.float64]]:
+        """See Learner."""
+        scores: list[NDArray[np.float64]] = self._ask("score", self.host.share(list(samples)))
+        return scores
+
+    def reference_gap(self, samples: Sequence[Sample]) -> list[NDArray[np.float64]]:
+        """See Learner."""
+        shared = self.host.share(list(samples))
+        gaps: list[NDArray[np.float64]] = self._ask("reference_gap", shared)
+        return gaps
+
+    def values(self, groups: Sequence[Group]) -> Values | None:
+        """See Learner."""
+        return self._ask("values", self.host.share(list(groups))) if self._critic else None
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """See Learner."""
+        for name, values in self._all("tensors").items():
+            yield name, torch.tensor(values)
+
+    def save(self, folder: Path, step: int, ahead: str | None) -> Path:
+        """Write a checkpoint; see learning.checkpoint."""
+        path: Path = self._all("save", folder, step, ahead)
+        return path
+
+    def close(self) -> None:
+        """End the ranks."""
+        for rank in self._ranks:
+            self.host.stop(rank)
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        answer, self._counters = self._all("ask", method, *arguments)
+        return answer
+
+    def _all(self, method: str, *arguments: Any) -> Any:
+        """The first rank's answer to a call of all of them."""
+        calls = [self.host.call(rank, method, *arguments) for rank in self._ranks]
+        return self._together(calls)[0]
+
+    def _together(self, calls: list[Any]) -> list[Any]:
+        """What the calls came to. Where one fails the others would wait for it without end."""
+        answers: dict[int, Any] = {}
+        while len(answers) < len(calls):
+            waiting = [call for i, call in enumerate(calls) if i not in answers]
+            for done in self.host.wait(waiting, PAUSE):
+                try:
+                    answers[calls.index(done)] = self.host.result(done)
+                except WorkerLost as lost:
+                    self.close()
+                    raise LearnersLost(
+                        f"a learner of {len(self._ranks)} was lost: {lost}"
+                    ) from lost
+        return [answers[i] for i in range(len(calls))]

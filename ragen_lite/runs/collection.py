@@ -1,0 +1,181 @@
+"""The batch of each step, sampled when the step begins, or while earlier ones are learnt from."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ragen_lite.agents.records import restored
+from ragen_lite.agents.trajectory import Progress, Sampling, Start, Trajectory, group_by_instance
+from ragen_lite.algorithms.filters import Filter
+from ragen_lite.config.stages import Stage, stage_at
+from ragen_lite.envs.splits import task_seed
+from ragen_lite.learning.players import Player
+from ragen_lite.runs import notices
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What was sampled for a step.
+
+    Attributes:
+        trajectories: in the order of their starts.
+        metrics: the engine's figures.
+        seconds: it took.
+        age: steps between the weights it was sampled with and those that learn from it.
+    """
+
+    trajectories: list[Trajectory]
+    metrics: dict[str, float]
+    seconds: float
+    age: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which trajectories a run plays.
+
+    Attributes:
+        seed: of the run.
+        steps: of the run.
+        stages: groups, group size and reply length by step.
+        temperature: that replies are sampled at.
+        filter: drops groups, and may ask for more.
+        staleness: how many steps ahead of the learner a batch is sampled.
+    """
+
+    seed: int
+    steps: int
+    stages: Sequence[Stage]
+    temperature: float
+    filter: Filter
+    staleness: int = 0
+
+    def starts(self, step: int, first: int = 0) -> list[Start]:
+        """The members of a step's groups, from number ``first`` on, as many as the stage has."""
+        stage = stage_at(self.stages, step)
+        # Curricula go by this share: 0 at the first step, just under 1 at the last.
+        progress = (step - 1) / self.steps
+        return [
+            Start(task_seed(self.seed, step, group), "train", group, member, progress)
+            for group in range(first, first + stage.groups)
+            for member in range(stage.group_size)
+        ]
+
+    def age(self, step: int) -> int:
+        """How many steps older a batch's weights are than those that learn from it."""
+        return min(step - 1, self.staleness)
+
+
+class Collector:
+    """Has the player sample the batch of each step.
+
+    With a staleness of S the batch of step k is sampled with the weights of step max(0, k - 1 - S),
+    always: it begins when the learner begins step k - S, and step k - S ends when both are done. So
+    which weights sample what does not depend on who is faster.
+
+    Args:
+        player: has the learner's weights whenever a step begins.
+        plan: which trajectories.
+        note: takes what a user should know.
+        on_progress: is called while playing; what it raises ends the run.
+    """
+
+    def __init__(
+        self,
+        player: Player,
+        plan: Plan,
+        note: Callable[[str], None],
+        on_progress: Progress,
+    ) -> None:
+        self.player = player
+        self.plan = plan
+        self.note = note
+        self.on_progress = on_progress
+        self.seconds = 0.0  # that sampling took in the last step
+        self._ahead: deque[Batch] = deque()
+        self._thread = ThreadPoolExecutor(1) if plan.staleness else None
+
+    @contextlib.contextmanager
+    def batch(self, step: int) -> Iterator[Batch]:
+        """The batch of a step; one for a later step may be sampled within the context."""
+        if self._thread is None:
+            batch = self.collect(step)
+            # What a local engine holds is the learner's until it gets new weights.
+            self.player.sleep()
+            self.seconds = batch.seconds
+            yield batch
+            return
+        while len(self._ahead) < min(self.plan.staleness, self.plan.steps - step + 1):
+            self._ahead.append(self.collect(step + len(self._ahead)))
+        later = step + self.plan.staleness
+        sampling: Future[Batch] | None = None
+        if later <= self.plan.steps:
+            sampling = self._thread.submit(self.collect, later)
+        yield self._ahead[0]
+        # Only now, so that a step that fails leaves what was sampled as it was.
+        self.seconds = 0.0
+        if sampling is not None:
+            self._ahead.append(sampling.result())
+            self.seconds = self._ahead[-1].seconds
+        self._ahead.popleft()
+
+    def collect(self, step: int) -> Batch:
+        """Sample a step's batch: train.groups instances, and more where the filter asks for
+        them."""
+        began = time.perf_counter()
+        # An evaluation may have run since the last step; its figures are not this step's.
+        self.player.reset_metrics()
+        stage = stage_at(self.plan.stages, step)
+        passes = self.plan.filter
+        sampling = Sampling(self.plan.temperature, stage.max_tokens)
+        played: list[Trajectory] = []
+        for number in range(1 + getattr(passes, "refill", 0)):
+            # Which instances are next depends on how many were played, never on how they went.
+            begin = self.plan.starts(step, number * stage.groups)
+            played += self.player.play(begin, sampling, self.on_progress)
+            if sum(passes(group_by_instance(played))) >= stage.groups:
+                break
+        for notice in notices.of_rollout(played):
+            self.note(f"step {step}: {notice}")
+        notices.refuse_failures(self.player.spec.id, step, played)
+        metrics = self.player.metrics()
+        return Batch(played, metrics, time.perf_counter() - began, self.plan.age(step))
+
+    def ahead(self) -> Callable[[], str | None]:
+        """Gives what is sampled for later steps by now, for a checkpoint; None where nothing ever
+        is."""
+        if self._thread is None:
+            return lambda: None
+        batches = tuple(self._ahead)
+        return lambda: json.dumps([asdict(batch) for batch in batches])
+
+    def restore(self, checkpoint: Path | None) -> None:
+        """Take what a checkpoint kept of ``ahead``."""
+        path = None if checkpoint is None else checkpoint / "trainer" / "ahead.json"
+        if path is None or not path.exists():
+            return
+        for kept in json.loads(path.read_text()):
+            played = [restored(record) for record in kept["trajectories"]]
+            self._ahead.append(Batch(**{**kept, "trajectories": played}))
+
+
+def overlap(sampling: float, update: float, whole: float) -> dict[str, float]:
+    """How long both sides worked at once, and the share of a step in which each did not.
+
+    Args:
+        sampling: seconds of the players' work in the step.
+        update: seconds of the learner's.
+        whole: seconds of the step.
+    """
+    return {
+        "time/overlap_s": max(0.0, sampling + update - whole),
+        "time/player_idle": max(0.0, 1 - sampling / whole),
+        "time/learner_idle": max(0.0, 1 - update / whole),
+    }
