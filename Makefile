@@ -23,11 +23,11 @@ test: setup
 
 # Whole runs in processes of their own, and every slow sweep, beside the rest.
 test-all: setup
-	$(BIN)/python -m pytest -m 'not vllm and not pretrained and not gpu'
+	$(BIN)/python -m pytest -m 'not vllm and not pretrained and not gpu' --dist loadgroup
 
 # One representative of each slow group.
 test-gate: setup
-	$(BIN)/python -m pytest -m 'slow and gate' -n 1
+	$(BIN)/python -m pytest -m 'slow and gate' --dist loadgroup
 
 # vLLM for real: its build for CPUs, unless vllm itself is there.
 test-vllm: .venv/installed-vllm

@@ -13,8 +13,6 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from ragen_lite.learning.batches import plan
 
@@ -54,7 +52,7 @@ class FSDPRanks:
         # Numbers and samples' scores go by gloo, weights on GPUs by NCCL.
         backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
         dist.init_process_group(backend, init_method=address, rank=rank, world_size=count)
-        self._mesh: DeviceMesh = init_device_mesh(device, (count,))
+        self._mesh = dist.device_mesh.init_device_mesh(device, (count,))
 
     def shard(self, module: nn.Module) -> None:
         """See Ranks; each of a model's blocks is brought together for its own forward pass."""
@@ -65,8 +63,10 @@ class FSDPRanks:
         self._shard(module)
 
     def _shard(self, module: nn.Module) -> None:
+        # Slow to import, and needed by ranks only.
+        from torch.distributed.fsdp import fully_shard
+
         sharded: Any = fully_shard(module, mesh=self._mesh)
-        assert isinstance(sharded, FSDPModule)
         # FSDP would average, and the weights of a loss are global already.
         sharded.set_gradient_divide_factor(1.0)
         # Gloo has no operation that scales on the way.

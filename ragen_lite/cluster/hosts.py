@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, Protocol
 
 PAUSE = 0.2  # seconds between two looks at whether a stop was asked for
@@ -59,8 +62,14 @@ class Shell:
         self._failure: BaseException | None = None
         self._inner: Any = None
 
-    def begin(self, make: Callable[[Any], Any], setup: Any) -> None:
-        """Make the object; where that fails, every call will say why."""
+    def begin(self, make: Callable[[Any], Any], setup: Any, cwd: str) -> None:
+        """Make the object; where that fails, every call will say why.
+
+        ``cwd`` is the run's folder, where its relative paths and its own modules are found.
+        """
+        with contextlib.suppress(OSError):  # another machine may not have it
+            os.chdir(cwd)
+            sys.path.append(cwd)
         try:
             self._inner = make(setup)
         except BaseException as error:
@@ -76,11 +85,11 @@ class Shell:
 _shell = Shell()
 
 
-def _begin(make: Callable[[Any], Any], setup: Any) -> None:
+def _begin(make: Callable[[Any], Any], setup: Any, cwd: str) -> None:
     # A Ctrl-C is for the run, which says when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _shell.begin(make, setup)
+    _shell.begin(make, setup, cwd)
 
 
 def _end_with_parent() -> None:
@@ -106,7 +115,7 @@ class ProcessHost:
         # Forked, it would have this process's threads and locks without what holds them.
         worker = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
         self._workers.append(worker)
-        worker.submit(_begin, make, setup)
+        worker.submit(_begin, make, setup, str(Path.cwd()))
         return worker
 
     def call(self, worker: ProcessPoolExecutor, method: str, *arguments: Any) -> Future[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 # Read by Ray when it is imported: a worker without a GPU of its own keeps the devices it sees, and
@@ -87,7 +88,7 @@ class RayHost:
         worker = actor.options(
             num_cpus=1, num_gpus=self._gpus[place], scheduling_strategy=strategy
         ).remote()
-        worker.begin.remote(make, setup)
+        worker.begin.remote(make, setup, str(Path.cwd()))
         return worker
 
     def call(self, worker: Any, method: str, *arguments: Any) -> Any:

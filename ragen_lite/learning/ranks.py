@@ -8,11 +8,10 @@ know of it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ragen_lite.learning.batches import plan
 
@@ -74,19 +73,29 @@ class Alone:
 ALONE = Alone()
 
 
+def in_parts(tensor: Tensor) -> bool:
+    """Whether this rank holds a part of a tensor only."""
+    return hasattr(tensor, "full_tensor")
+
+
 def whole(tensor: Tensor) -> Tensor:
     """A tensor of which this rank may hold a part only, with all its parts."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    parts: Any = tensor
+    return parts.full_tensor() if in_parts(tensor) else tensor
 
 
 def part_of(tensor: Tensor, like: Tensor) -> Tensor:
     """What a rank holds of a whole tensor, cut and placed as ``like`` is."""
     placed = tensor.to(like.device)
     # An optimiser's count of steps is a number, which all have.
-    if not isinstance(like, DTensor) or tensor.dim() == 0:
+    if not in_parts(like) or tensor.dim() == 0:
         return placed
+    # Half a second to import, which a run in one process need not wait for.
+    from torch.distributed.tensor import distribute_tensor
+
+    mesh: Any = like
     # Every rank has the whole, so none is sent anything.
-    return distribute_tensor(placed, like.device_mesh, like.placements, src_data_rank=None)
+    return distribute_tensor(placed, mesh.device_mesh, mesh.placements, src_data_rank=None)
 
 
 def clip_gradients(parameters: Iterable[Tensor], most: float) -> float:
