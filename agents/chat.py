@@ -78,6 +78,7 @@ class Chat:
         self._trims = f" {_USER} " not in blanks
         turn = [user, {"role": "assistant", "content": _REPLY}, {"role": "user", "content": _NEXT}]
         _, between, opening = self._split(turn, _REPLY, _NEXT)
+        self._added = tokenizer.added_tokens_decoder  # which the tokenizer builds at every look
         self._control = control_tokens(tokenizer, "".join([*start, between, opening]))
         self.control_ids = frozenset(self._control.values())
         # The longest first: one may begin like another.
@@ -195,7 +196,7 @@ class Chat:
 
     def _stripped(self, text: str, before: int | None, after: int | None) -> str:
         """The text less the blanks that the control tokens beside it swallow, as Phi-3's do."""
-        added = self.tokenizer.added_tokens_decoder
+        added = self._added
         if before in added and added[before].rstrip:
             text = text.lstrip()
         if after in added and added[after].lstrip:
