@@ -175,6 +175,8 @@ def make_player(
             threads=torch.get_num_threads(),
         )
         tolerance = tolerance_of(policy.model, policy.dtype)
+        if config.train.workers:
+            policy.model.cpu()  # whose GPU is a worker's; nobody here calculates with it
         source = Source(learner.tensors, learner.score, tolerance)
         # What is sampled ahead needs a process of its own, be there no other.
         count = max(1, engine.workers)

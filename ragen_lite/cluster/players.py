@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 
 from ragen_lite.agents.contexts import ContextRule
 from ragen_lite.agents.engines.protocol import EngineFailure, StaleWeights
+from ragen_lite.agents.engines.table import engine_class
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.rollout import Rollout
 from ragen_lite.agents.trajectory import Progress, Sampling, Start, Trajectory, no_progress
@@ -23,6 +24,9 @@ from ragen_lite.learning.players import Tensors, copy_weights, shards
 from ragen_lite.learning.scoring import Score
 from ragen_lite.learning.sync import Probe, check_probe
 from ragen_lite.models.loading import load_policy
+
+# Within Ray vLLM would look for other machines; a player's GPUs are its own.
+ONE_PROCESS_EACH = {"distributed_executor_backend": "mp"}
 
 Weights = dict[str, np.ndarray[Any, Any]]  # by the names of the model's parameters
 Note = Callable[[str], None]
@@ -60,6 +64,10 @@ class PlayerWorker:
         self.version = 0
         engine = setup.engine
         self.policy = load_policy(setup.model, setup.seed, engine.max_model_len)
+        if not engine_class(engine.name).same_arithmetic:
+            # An engine with a model of its own has the GPU; this one only hands weights on.
+            self.policy.model.cpu()
+            engine = replace(engine, options={**ONE_PROCESS_EACH, **engine.options})
         self.engine, self.sync = start_engine(
             engine, self.policy, setup.temperature, lambda: self.version, note=self.notes.append
         )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from ragen_lite.config.command_line import compose
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -87,6 +90,27 @@ def test_the_documents_are_as_the_source_makes_them() -> None:
     line = [sys.executable, str(ROOT / "docs" / "make.py"), "--check"]
     result = subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stderr
+
+
+def test_the_commands_of_the_cluster_can_be_composed() -> None:
+    """Every line that trains, in the document and in the examples, is a configuration."""
+    texts = [
+        (ROOT / name).read_text(encoding="utf-8")
+        for name in (
+            "docs/cluster.md",
+            "examples/cluster/slurm.sh",
+            "examples/cluster/kuberay.yaml",
+        )
+    ]
+    joined = "\n".join(texts).replace("\\\n", " ")
+    # YAML folds the lines of its entry point.
+    joined = re.sub(r"(\S)\n    (?=[a-z.]+=)", r"\1 ", joined)
+    lines = re.findall(r"python -m ragen_lite\.train ([^\n`#]*)", joined)
+    assert len(lines) >= 6
+    for line in lines:
+        words = [word for word in shlex.split(line) if "=" in word and "$" not in word]
+        config = compose(words)
+        assert config.engine.workers or config.engine.name == "vllm"
 
 
 def test_the_names_of_files_in_the_documents_are_those_of_files() -> None:
