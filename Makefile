@@ -4,7 +4,7 @@ BIN := .venv/bin
 # As ragen_lite/__init__.py has it, for programs that load torch first.
 export GOMP_SPINCOUNT := 1000
 
-.PHONY: setup train test test-all test-gate test-vllm test-pretrained test-gpu bench bench-vllm bench-gpu style docs golden lint format tiny clean
+.PHONY: setup train test test-all test-gate test-cluster test-vllm test-pretrained test-gpu bench bench-vllm bench-gpu style docs golden lint format tiny clean
 
 setup: .venv/installed
 
@@ -23,11 +23,16 @@ test: setup
 
 # Whole runs in processes of their own, and every slow sweep, beside the rest.
 test-all: setup
-	$(BIN)/python -m pytest -m 'not vllm and not pretrained and not gpu' --dist loadgroup
+	$(BIN)/python -m pytest -m 'not vllm and not pretrained and not gpu and not cluster'
+	$(BIN)/python -m pytest -m cluster -n 0 tests/ragen_lite/cluster
 
 # One representative of each slow group.
 test-gate: setup
-	$(BIN)/python -m pytest -m 'slow and gate' --dist loadgroup
+	$(BIN)/python -m pytest -m 'slow and gate'
+
+# Whole runs with Ray: players and learners by number, killed and late.
+test-cluster: setup
+	$(BIN)/python -m pytest -m cluster -n 0 tests/ragen_lite/cluster
 
 # vLLM for real: its build for CPUs, unless vllm itself is there.
 test-vllm: .venv/installed-vllm

@@ -58,6 +58,12 @@ CHANGES: dict[str, tuple[tuple[str, ...], str]] = {
     "engine.options": (TRAIN, "{budget: 3}"),
     "engine.max_model_len": (TRAIN, "300"),
     "engine.shard": (TRAIN, "3"),
+    # Who works, and who may die, changes no byte: tests/ragen_lite/cluster shows it.
+    "engine.workers": (TRAIN, "-1"),
+    "engine.restarts": (TRAIN, "-1"),
+    "train.workers": (TRAIN, "-1"),
+    "train.restarts": (TRAIN, "-1"),
+    "train.staleness": (TRAIN, "1"),
     "model.lora_rank": (TRAIN, "2"),
     "model.lora_alpha": ((*TRAIN, "model.lora_rank=2"), "3"),
     "model.date": (TRAIN, "never"),  # what a date does is in tests/agents/test_chat.py

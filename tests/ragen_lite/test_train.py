@@ -11,6 +11,7 @@ import pytest
 
 import ragen_lite.train
 from ragen_lite.config.schema import ConfigError
+from ragen_lite.runs.collection import Plan
 from ragen_lite.runs.metrics import METRICS
 from tests.fixtures.commands import run
 from tests.fixtures.runs import SMALL, contents, folder, records, rows
@@ -375,7 +376,7 @@ def test_whatever_ends_a_run_the_finished_steps_are_saved(
     whole.mkdir()
     line = [*SMALL, "eval.every=0", "eval.instances=2", "run.save_every=50"]
     with monkeypatch.context() as patch:
-        patch.setattr("ragen_lite.train.starts", _failing_at(3))
+        patch.setattr("ragen_lite.runs.collection.Plan.starts", _failing_at(3))
         with pytest.raises(ZeroDivisionError):
             run("train", *line, "train.steps=4", cwd=tmp_path)
     saved = folder(tmp_path) / "checkpoints"
@@ -387,12 +388,12 @@ def test_whatever_ends_a_run_the_finished_steps_are_saved(
 
 
 def _failing_at(step: int) -> Any:
-    real = ragen_lite.train.starts
+    real = Plan.starts
 
-    def starts(trainer: Any, now: int, first: int = 0) -> Any:
+    def starts(plan: Plan, now: int, first: int = 0) -> Any:
         if now == step:
             raise ZeroDivisionError("a bug of ours")
-        return real(trainer, now, first)
+        return real(plan, now, first)
 
     return starts
 

@@ -86,7 +86,7 @@ def test_whoever_dies_and_whenever_the_trajectories_are_the_same(
     make: Make, expected: list[dict[str, Any]]
 ) -> None:
     draw = random.Random(0)
-    for _ in range(20):
+    for _ in range(8):
         # Calls 0 and 1 hand the weights over; one of the further ones kills its worker.
         host = LocalHost(deaths=[draw.randrange(6)])
         notes: list[str] = []

@@ -30,7 +30,7 @@ ray = pytest.importorskip("ray")
 LINE = ("env=frozen_lake", *SMALL, "train.steps=4", "engine.shard=5", "run.save_every=1")
 TRIALS = 20  # players killed at random moments
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -63,7 +63,6 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return left_by(cwd)
 
 
-@pytest.mark.gate
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_any_number_of_players_leaves_the_same_bytes(
     tmp_path: Path, alone: dict[str, Any], workers: int
@@ -118,7 +117,6 @@ def killed_at_random(
     return killer.killed
 
 
-@pytest.mark.gate
 def test_players_killed_at_random_moments_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: dict[str, Any]
 ) -> None:
@@ -130,7 +128,6 @@ def test_players_killed_at_random_moments_change_nothing(
     pytest.fail(f"only {killed} were killed")
 
 
-@pytest.mark.gate
 def test_staleness_leaves_the_same_bytes_on_slow_and_fast_sides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,7 +160,6 @@ def slowly(seconds: float) -> Any:
     return average
 
 
-@pytest.mark.gate
 def test_two_learners_repeat_themselves_and_resume_as_one(
     tmp_path: Path, alone: dict[str, Any]
 ) -> None:
@@ -202,7 +198,6 @@ def kill_a_learner_after(step: int, cwd: Path) -> threading.Thread:
     return thread
 
 
-@pytest.mark.gate
 def test_a_killed_learner_is_started_again_from_the_newest_checkpoint(tmp_path: Path) -> None:
     finished(tmp_path / "whole", "train.workers=2")
     cwd = tmp_path / "killed"
