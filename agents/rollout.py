@@ -145,7 +145,7 @@ class Rollout:
         self.spec = spec
         self.run_seed = run_seed
         self._free: list[Handle] = []
-        self._fits = False  # whether any first prompt has fitted
+        self.fits = False  # whether any first prompt has fitted
 
     def play(
         self, starts: Sequence[Start], sampling: Sampling, on_progress: Progress = no_progress
@@ -250,9 +250,9 @@ class Rollout:
         """Whether a prompt of ``tokens`` and a reply fit the context. Raises PromptTooLong."""
         longest = self.engine.max_model_len
         if tokens + sampling.max_tokens <= longest:
-            self._fits = True
+            self.fits = True
             return True
-        if not self._fits:
+        if not self.fits:
             raise PromptTooLong(
                 f"the first prompt of {self.spec.id} has {tokens} tokens; with a reply of up to "
                 f"{sampling.max_tokens} it does not fit engine.max_model_len={longest}: raise it, "

@@ -71,7 +71,7 @@ def measure_players() -> None:
         threads=1,
     )
     policy = load_policy(setup.model)
-    tolerance = tolerance_of(policy.model, policy.dtype)
+    tolerance = tolerance_of(policy.dtype)
     source = Source(policy.model.named_parameters, scorer(policy.model, 1.0), tolerance)
     starts = [Start(seed) for seed in range(TRAJECTORIES)]
     host = RayHost(max(COUNTS), 1, 0, print)

@@ -3,8 +3,9 @@ plays."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ragen_lite.agents.trajectory import Sampling
 from ragen_lite.algorithms.critics import NoCritic
 from ragen_lite.algorithms.kl import NoKL
 from ragen_lite.cluster.hosts import Host, ProcessHost
-from ragen_lite.cluster.learners import Learners
+from ragen_lite.cluster.learners import Learners, LearnersLost
 from ragen_lite.cluster.players import Players, PlayerSetup, Source
 from ragen_lite.config.groups import Algorithm, context_of, name_of
 from ragen_lite.config.schema import Config, ConfigError
@@ -32,6 +33,7 @@ from ragen_lite.learning.sync import tolerance_of
 from ragen_lite.models.loading import Policy
 from ragen_lite.runs.evaluation import Evaluator, baselines
 from ragen_lite.runs.folder import Run
+from ragen_lite.runs.interruption import StopSignal
 from ragen_lite.runs.session import Session
 
 Note = Callable[[str], None]
@@ -77,12 +79,31 @@ def open_session(
     # torch's generator is used by dropout only; every other draw has a key or a generator of its
     # own.
     torch.manual_seed(config.seed)
+    host = open_cluster(config, note)
+    try:
+        return _with_workers(config, policy, spec, run, note, algorithm, host)
+    except BaseException:
+        host.close()
+        raise
+
+
+def _with_workers(
+    config: Config,
+    policy: Policy,
+    spec: EnvSpec,
+    run: Run,
+    note: Note,
+    algorithm: Algorithm | None,
+    host: Host,
+) -> Session:
     setup = learner_setup(config, algorithm)
-    cluster = open_cluster(config, note)
     if config.train.workers:
-        places = range(config.engine.workers, config.engine.workers + config.train.workers)
-        threads = torch.get_num_threads()
-        ranks = Learners(cluster, places, setup, threads, run.checkpoint)
+        if engines_of(config):
+            # Its GPU is a worker's, and nobody here calculates with it.
+            policy.model.cpu()
+            torch.cuda.empty_cache()
+        places = range(engines_of(config), engines_of(config) + config.train.workers)
+        ranks = Learners(host, places, setup, torch.get_num_threads(), run.checkpoint)
         learner: Learning = ranks
         write = ranks.save
     else:
@@ -95,23 +116,29 @@ def open_session(
         def write(folder: Path, step: int, ahead: str | None) -> Path:
             return checkpoint.save(folder, step, own, policy.tokenizer, ahead)
 
-    player = make_player(config, setup.temperature, policy, spec, learner, cluster, note)
+    player = make_player(config, setup.temperature, policy, spec, learner, host, note)
     # Measured with the longest replies of all stages, before and after alike.
     longest = max(stage.max_tokens for stage in stages_of(config))
     evaluator = Evaluator(player, Sampling(config.sample.temperature, longest))
     session = Session(
-        run, policy, learner, player, evaluator, config.eval.instances, note, write, cluster.close
+        run, policy, learner, player, evaluator, config.eval.instances, note, write, host.close
     )
     session.finish(run.start)
     session.saved = run.start
     return session
 
 
+def engines_of(config: Config) -> int:
+    """How many engines have a process of their own: what is sampled ahead needs one at least."""
+    return max(config.engine.workers, min(1, config.train.staleness))
+
+
 def open_cluster(config: Config, note: Note) -> Host:
     """Where the run's workers live: with Ray where there are several. Raises ConfigError."""
-    engines = config.engine.workers
+    engines = engines_of(config)
     learners = config.train.workers
-    if not engines + learners:
+    # One player beside the learner needs no cluster.
+    if not config.engine.workers + learners:
         return ProcessHost()
     if engines > 1 and config.engine.shard is None:
         note(
@@ -120,12 +147,26 @@ def open_cluster(config: Config, note: Note) -> Host:
         )
     if importlib.util.find_spec("ray") is None:
         raise ConfigError(
-            f"engine.workers={engines}, train.workers={learners} need Ray: {INSTALL_RAY}"
+            f"engine.workers={config.engine.workers}, train.workers={learners} need Ray: "
+            f"{INSTALL_RAY}"
         )
     from ragen_lite.cluster.ray_host import RayHost
 
     gpus = config.engine.options.get("tensor_parallel_size", 1)
+    if not isinstance(gpus, int) or gpus < 1:
+        raise ConfigError(f"engine.options.tensor_parallel_size={gpus!r}: give a number of GPUs")
     return RayHost(engines, gpus, learners, note)
+
+
+@contextlib.contextmanager
+def going_on(run: Run, stop: StopSignal) -> Iterator[None]:
+    """Where a learner is lost within it, the run can go on, unless it was asked to stop."""
+    try:
+        yield
+    except LearnersLost as lost:
+        if not stop.requested:
+            lost.folder = run.folder
+        raise
 
 
 def learner_setup(config: Config, algorithm: Algorithm | None) -> LearnerSetup:
@@ -164,7 +205,7 @@ def make_player(
     """What plays with the learner's weights, and has them already."""
     engine = config.engine
     contexts = context_of(config)
-    if engine.workers or config.train.staleness:
+    if engines_of(config):
         setup = PlayerSetup(
             model=config.model,
             engine=engine,
@@ -174,12 +215,8 @@ def make_player(
             contexts=contexts,
             threads=torch.get_num_threads(),
         )
-        tolerance = tolerance_of(policy.model, policy.dtype)
-        if config.train.workers:
-            policy.model.cpu()  # whose GPU is a worker's; nobody here calculates with it
-        source = Source(learner.tensors, learner.score, tolerance)
-        # What is sampled ahead needs a process of its own, be there no other.
-        count = max(1, engine.workers)
+        source = Source(learner.tensors, learner.score, tolerance_of(policy.dtype))
+        count = engines_of(config)
         players = Players(host, setup, count, source, engine.shard, engine.restarts, note)
         players.hand_over(learner.version)
         return players

@@ -34,7 +34,7 @@ from ragen_lite.learning.mini_batches import MiniBatches, average_metrics, optim
 from ragen_lite.learning.shaping import kl_costs, shaped
 from ragen_lite.learning.spread_gradient import gradient_by_spread
 from ragen_lite.models.loading import load_policy
-from ragen_lite.opening import check_solver, open_run, open_session
+from ragen_lite.opening import check_solver, going_on, open_run, open_session
 from ragen_lite.runs import collapse, notices
 from ragen_lite.runs.collection import Collector, Plan, overlap
 from ragen_lite.runs.display import Display
@@ -203,7 +203,8 @@ def open_trainer(config: Config) -> Iterator[Trainer]:
         display.notes([engine.note, *run.notes])
         display.status("making the engine")
         stop = StopSignal()
-        session = open_session(config, policy, spec, run, display.note, algorithm)
+        with going_on(run, stop):
+            session = open_session(config, policy, spec, run, display.note, algorithm)
         trainer = Trainer(
             session=session,
             algorithm=algorithm,
@@ -217,12 +218,8 @@ def open_trainer(config: Config) -> Iterator[Trainer]:
             display=display,
             stop=stop,
         )
-        with session.ending(trainer.stop, write_report):
-            try:
-                yield trainer
-            except LearnersLost as lost:
-                lost.folder = run.folder
-                raise
+        with session.ending(trainer.stop, write_report), going_on(run, stop):
+            yield trainer
 
 
 def make_collector(
@@ -244,7 +241,7 @@ def make_collector(
         filter=algorithm.filter,
         staleness=config.train.staleness,
     )
-    collector = Collector(session.player, plan, display.note, on_progress)
+    collector = Collector(session.player, plan, display.note, display.rollout, stop.check)
     collector.restore(session.run.checkpoint)
     return collector
 

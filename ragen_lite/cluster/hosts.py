@@ -122,10 +122,10 @@ class ProcessHost:
         """See Host."""
         try:
             return worker.submit(_call, method, *arguments)
-        # Its process is known to be dead; told, as in every other case, by the result.
-        except BrokenProcessPool as error:
+        # It is dead or stopped; told, as in every other case, by the result.
+        except RuntimeError as error:
             lost: Future[Any] = Future()
-            lost.set_exception(error)
+            lost.set_exception(BrokenProcessPool(str(error)))
             return lost
 
     def wait(self, calls: Sequence[Future[Any]], seconds: float) -> list[Future[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from ragen_lite.learning.batches import Sample
 from ragen_lite.learning.making import LearnerSetup, make_learner
 from ragen_lite.models.loading import load_policy
 
+GRACE = 10  # seconds for the other ranks to answer where one has failed
+
 
 class LearnersLost(UserError, RuntimeError):
     """The process of a learner ended; the others cannot go on without its part of the weights.
@@ -44,14 +47,6 @@ class RankSetup:
     threads: int
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """How far the ranks have come; see Learner."""
-
-    updates: int
-    version: int
-
-
 class Rank:
     """One of several learners, in a process of its own."""
 
@@ -66,26 +61,30 @@ class Rank:
             probe.bind(("", 0))
             return int(probe.getsockname()[1])
 
-    def join(self, address: str, path: Path | None) -> Counters:
-        """Find the other ranks, and take this one's part of the model, or of its checkpoint."""
+    def join(self, address: str, path: Path | None) -> int:
+        """Find the other ranks, and take this one's part of the model, or of its checkpoint, whose
+        step is returned."""
         ranks = FSDPRanks(self.setup.rank, self.setup.count, address)
         told = self.setup.learner
         self.policy = load_policy(told.model, told.seed)
         self.learner = make_learner(told, self.policy, ranks)
         if path is not None:
             checkpoint.restore(path, self.learner)
-        return Counters(self.learner.updates, self.learner.version)
+        return self.learner.version
 
-    def ask(self, method: str, *arguments: Any) -> tuple[Any, Counters]:
-        """Call a method of the learner; the first rank's answer is that of all."""
+    def ask(self, method: str, *arguments: Any) -> tuple[Any, int]:
+        """Call a method of the learner, and count its updates; the first rank's answer is that of
+        all."""
         answer = getattr(self.learner, method)(*arguments)
-        counters = Counters(self.learner.updates, self.learner.version)
-        return (answer if self.learner.ranks.first else None), counters
+        return (answer if self.learner.ranks.first else None), self.learner.updates
 
     def tensors(self) -> dict[str, NDArray[Any]] | None:
         """The trained weights, whole; from the first rank only."""
-        found = {name: tensor.cpu().numpy() for name, tensor in self.learner.tensors()}
-        return found if self.learner.ranks.first else None
+        found = {}
+        for name, tensor in self.learner.tensors():
+            if self.learner.ranks.first:
+                found[name] = tensor.cpu().numpy()
+        return found or None
 
     def save(self, folder: Path, step: int, ahead: str | None) -> Path:
         """Write a checkpoint, all ranks together."""
@@ -115,13 +114,8 @@ class Learners:
         ]
         (port,) = self._together([host.call(self._ranks[0], "free_port")])
         address = f"tcp://{host.ip(self._ranks[0])}:{port}"
-        self._counters = self._all("join", address, path)
-        self.version = self._counters.version
-
-    @property
-    def updates(self) -> int:
-        """See Learner."""
-        return int(self._counters.updates)
+        self.updates = 0
+        self.version: int = self._all("join", address, path)
 
     def begin_iteration(self, iteration: int, optimiser_steps: int) -> None:
         """See Learner."""
@@ -166,7 +160,7 @@ class Learners:
             self.host.stop(rank)
 
     def _ask(self, method: str, *arguments: Any) -> Any:
-        answer, self._counters = self._all("ask", method, *arguments)
+        answer, self.updates = self._all("ask", method, *arguments)
         return answer
 
     def _all(self, method: str, *arguments: Any) -> Any:
@@ -175,16 +169,33 @@ class Learners:
         return self._together(calls)[0]
 
     def _together(self, calls: list[Any]) -> list[Any]:
-        """What the calls came to. Where one fails the others would wait for it without end."""
+        """What the calls came to, in order."""
         answers: dict[int, Any] = {}
         while len(answers) < len(calls):
             waiting = [call for i, call in enumerate(calls) if i not in answers]
             for done in self.host.wait(waiting, PAUSE):
                 try:
                     answers[calls.index(done)] = self.host.result(done)
-                except WorkerLost as lost:
-                    self.close()
-                    raise LearnersLost(
-                        f"a learner of {len(self._ranks)} was lost: {lost}"
-                    ) from lost
+                except Exception as error:
+                    waiting.remove(done)
+                    raise self._told(error, waiting) from error
         return [answers[i] for i in range(len(calls))]
+
+    def _told(self, error: Exception, waiting: list[Any]) -> Exception:
+        """What a failed call is told as. One rank's death fails the others too, in their own words
+        and maybe earlier; and those that wait for a rank that failed would wait for ever."""
+        errors = [error]
+        until = time.monotonic() + GRACE
+        while waiting and time.monotonic() < until:
+            for done in self.host.wait(waiting, PAUSE):
+                waiting.remove(done)
+                try:
+                    self.host.result(done)
+                except Exception as other:
+                    errors.append(other)
+        lost = [each for each in errors if isinstance(each, WorkerLost)]
+        if lost or waiting:
+            self.close()
+        if lost:
+            return LearnersLost(f"a learner of {len(self._ranks)} was lost: {lost[0]}")
+        return error

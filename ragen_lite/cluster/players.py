@@ -15,7 +15,7 @@ from ragen_lite.agents.contexts import ContextRule
 from ragen_lite.agents.engines.protocol import EngineFailure, StaleWeights
 from ragen_lite.agents.engines.table import engine_class
 from ragen_lite.agents.environments import EnvSpec
-from ragen_lite.agents.rollout import Rollout
+from ragen_lite.agents.rollout import PromptTooLong, Rollout
 from ragen_lite.agents.trajectory import Progress, Sampling, Start, Trajectory, no_progress
 from ragen_lite.cluster.hosts import PAUSE, Host, WorkerLost
 from ragen_lite.config.schema import EngineConfig, ModelConfig
@@ -83,8 +83,9 @@ class PlayerWorker:
         self.sync.load(self.engine, version)
         return self.sync.probe(self.engine)
 
-    def play(self, starts: Sequence[Start], sampling: Sampling) -> list[Trajectory]:
-        """Play one shard."""
+    def play(self, starts: Sequence[Start], sampling: Sampling, fits: bool) -> list[Trajectory]:
+        """Play one shard; ``fits`` is whether a first prompt has fitted before."""
+        self.rollout.fits = fits
         return self.rollout.play(starts, sampling)
 
     def metrics(self) -> tuple[dict[str, float], list[str]]:
@@ -141,6 +142,7 @@ class Players:
         self.shard = shard
         self.restarts = restarts
         self.note = note
+        self._fits = False  # whether a first prompt has fitted
         self._lost = 0
         self._closed = False
         self._weights: Any = None
@@ -160,10 +162,13 @@ class Players:
         played: dict[int, list[Trajectory]] = {}
         busy: dict[int, tuple[int, Any]] = {}  # by player: its shard, and the call
         while len(played) < len(parts):
+            if self._closed:
+                raise WorkerLost("the run ends")
             for player, worker in enumerate(self._workers):
                 if waiting and player not in busy:
                     part = waiting.popleft()
-                    busy[player] = (part, self.host.call(worker, "play", parts[part], sampling))
+                    call = self.host.call(worker, "play", parts[part], sampling, self._fits)
+                    busy[player] = (part, call)
             done = self.host.wait([call for _, call in busy.values()], PAUSE)
             for player, (part, call) in list(busy.items()):
                 if call not in done:
@@ -171,9 +176,15 @@ class Players:
                 del busy[player]
                 try:
                     played[part] = self.host.result(call)
+                    self._fits |= part == 0
                 except WorkerLost as lost:
                     waiting.appendleft(part)
                     self._replace(player, lost)
+                except PromptTooLong:
+                    # Fatal in the first shard of a run; that must not depend on who plays it.
+                    if part == 0 or self._fits:
+                        raise
+                    waiting.append(part)
             on_progress(*_progress(played))
         return [trajectory for part in range(len(parts)) for trajectory in played[part]]
 

@@ -12,9 +12,11 @@ from typing import Any
 # nothing is reported to anybody.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# A call after the end must fail, and not start another Ray.
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 
 import ray
-from ray.exceptions import ObjectLostError, RayActorError, RayTaskError, WorkerCrashedError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -106,7 +108,8 @@ class RayHost:
             return ray.get(call)
         except RayTaskError as error:
             raise (error.cause or error) from None
-        except (RayActorError, WorkerCrashedError, ObjectLostError) as error:
+        # An actor, its machine or its memory is gone.
+        except RayError as error:
             raise WorkerLost(str(error).partition("\n")[0].rstrip(".")) from error
 
     def share(self, value: Any) -> Any:

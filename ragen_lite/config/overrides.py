@@ -38,6 +38,7 @@ UNUSED = {
     ("evaluate", "engine.workers"),
     ("evaluate", "engine.restarts"),
     ("sft", "train.staleness"),
+    ("sft", "train.restarts"),
     ("sft", "train.epochs"),
     ("sft", "train.stages"),
     ("sft", "train.tokens"),

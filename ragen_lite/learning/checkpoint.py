@@ -40,7 +40,8 @@ def save(
     steps, as JSON. Raises NotSaved where the disk does not take it.
     """
     final = folder / f"step-{step}"
-    # What lies in parts on several ranks is brought together by all of them; one writes it.
+    # What lies in parts on several ranks is brought together by all of them; one writes it. The
+    # weights come first: that puts a model that was left whole by a forward pass in parts again.
     weights = _weights(learner)
     trainer = {"optimizer": _optimizer_tensors(learner)}
     if learner.critic is not None:
@@ -97,18 +98,30 @@ def _write(
 def _weights(learner: Learner) -> dict[str, torch.Tensor]:
     """The state of the model, or of its adapter, whole; tied weights are one tensor."""
     owner = learner.model if learner.adapter is None else learner.adapter
-    known: dict[int, torch.Tensor] = {}
-    for tensor in (state := owner.state_dict(keep_vars=True)).values():
-        known.setdefault(id(tensor), whole(tensor.detach()))
-    return {name: known[id(tensor)] for name, tensor in state.items()}
+    state = owner.state_dict(keep_vars=True)
+    unique = {id(tensor): tensor.detach() for tensor in state.values()}
+    known = _gathered(learner, unique)
+    return {name: known[id(tensor)] for name, tensor in state.items() if known}
 
 
 def _optimizer_tensors(learner: Learner) -> dict[str, torch.Tensor]:
-    tensors = {"rng": torch.get_rng_state()}
+    found = {}
     for name, parameter in learner.model.named_parameters():
         for key, value in learner.optimizer.state.get(parameter, {}).items():
-            tensors[f"{name}/{key}"] = whole(value.detach()).clone().contiguous()
-    return tensors
+            found[f"{name}/{key}"] = value.detach()
+    copies = _gathered(learner, found)
+    tensors = {name: tensor.clone().contiguous() for name, tensor in copies.items()}
+    return {"rng": torch.get_rng_state()} | tensors
+
+
+def _gathered(learner: Learner, parts: dict[Any, torch.Tensor]) -> dict[Any, torch.Tensor]:
+    """Tensors whole, on the CPU, one after the other; all ranks take part, and one keeps them."""
+    kept = {}
+    for name, part in parts.items():
+        tensor = whole(part)
+        if learner.ranks.first:
+            kept[name] = tensor.cpu()
+    return kept
 
 
 def restore(path: Path, learner: Learner) -> None:

@@ -7,7 +7,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -68,9 +68,9 @@ class Plan:
             for member in range(stage.group_size)
         ]
 
-    def age(self, step: int) -> int:
-        """How many steps older a batch's weights are than those that learn from it."""
-        return min(step - 1, self.staleness)
+
+class Abandoned(Exception):
+    """The step during which a later one's batch was sampled has failed."""
 
 
 class Collector:
@@ -84,7 +84,8 @@ class Collector:
         player: has the learner's weights whenever a step begins.
         plan: which trajectories.
         note: takes what a user should know.
-        on_progress: is called while playing; what it raises ends the run.
+        show: is called while playing.
+        check: too, but not while a learner is at work; what it raises ends the run.
     """
 
     def __init__(
@@ -92,43 +93,61 @@ class Collector:
         player: Player,
         plan: Plan,
         note: Callable[[str], None],
-        on_progress: Progress,
+        show: Progress,
+        check: Callable[[], None],
     ) -> None:
         self.player = player
         self.plan = plan
         self.note = note
-        self.on_progress = on_progress
+        self.show = show
+        self.check = check
         self.seconds = 0.0  # that sampling took in the last step
         self._ahead: deque[Batch] = deque()
         self._thread = ThreadPoolExecutor(1) if plan.staleness else None
+        self._abandoned = False
+        self._failure: BaseException | None = None
 
     @contextlib.contextmanager
     def batch(self, step: int) -> Iterator[Batch]:
         """The batch of a step; one for a later step may be sampled within the context."""
+        if self._failure is not None:
+            raise self._failure
         if self._thread is None:
-            batch = self.collect(step)
+            batch = self.collect(step, step)
             # What a local engine holds is the learner's until it gets new weights.
             self.player.sleep()
             self.seconds = batch.seconds
             yield batch
             return
         while len(self._ahead) < min(self.plan.staleness, self.plan.steps - step + 1):
-            self._ahead.append(self.collect(step + len(self._ahead)))
+            self._ahead.append(self.collect(step + len(self._ahead), step))
         later = step + self.plan.staleness
         sampling: Future[Batch] | None = None
         if later <= self.plan.steps:
-            sampling = self._thread.submit(self.collect, later)
-        yield self._ahead[0]
+            sampling = self._thread.submit(self.collect, later, step)
+        try:
+            yield self._ahead[0]
+        except BaseException:
+            # The players end next, and nobody may be with them then.
+            self._abandoned = True
+            wait([sampling] if sampling else [])
+            raise
         # Only now, so that a step that fails leaves what was sampled as it was.
+        self._ahead.popleft()
         self.seconds = 0.0
-        if sampling is not None:
+        if sampling is None:
+            return
+        # Told when the next step begins: this one is learnt, and is not lost for it.
+        self._failure = sampling.exception()
+        if self._failure is None:
             self._ahead.append(sampling.result())
             self.seconds = self._ahead[-1].seconds
-        self._ahead.popleft()
 
-    def collect(self, step: int) -> Batch:
-        """Sample a step's batch: train.groups instances, and more where the filter asks for
-        them."""
+    def collect(self, step: int, now: int) -> Batch:
+        """Sample a step's batch: train.groups instances, and more where the filter asks for them.
+
+        ``now`` is the step under way, before which the player got its weights.
+        """
         began = time.perf_counter()
         # An evaluation may have run since the last step; its figures are not this step's.
         self.player.reset_metrics()
@@ -136,17 +155,25 @@ class Collector:
         passes = self.plan.filter
         sampling = Sampling(self.plan.temperature, stage.max_tokens)
         played: list[Trajectory] = []
+
+        def progress(finished: int, tokens: int) -> None:
+            self.show(finished, tokens)
+            if now == step:
+                self.check()
+            elif self._abandoned:
+                raise Abandoned
+
         for number in range(1 + getattr(passes, "refill", 0)):
             # Which instances are next depends on how many were played, never on how they went.
             begin = self.plan.starts(step, number * stage.groups)
-            played += self.player.play(begin, sampling, self.on_progress)
+            played += self.player.play(begin, sampling, progress)
             if sum(passes(group_by_instance(played))) >= stage.groups:
                 break
         for notice in notices.of_rollout(played):
             self.note(f"step {step}: {notice}")
         notices.refuse_failures(self.player.spec.id, step, played)
         metrics = self.player.metrics()
-        return Batch(played, metrics, time.perf_counter() - began, self.plan.age(step))
+        return Batch(played, metrics, time.perf_counter() - began, step - now)
 
     def ahead(self) -> Callable[[], str | None]:
         """Gives what is sampled for later steps by now, for a checkpoint; None where nothing ever

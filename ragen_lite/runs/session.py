@@ -104,7 +104,8 @@ class Session:
         try:
             yield
         except Interrupted:
-            self.save()
+            if self.whole:
+                self.save()
             report(self.run)
             self.note(self.farewell())
             stop.leave()
@@ -137,5 +138,7 @@ class Session:
 
     def close(self) -> None:
         """End the environments, the engine and the learners."""
-        self.player.close()
-        self.release()
+        try:
+            self.player.close()
+        finally:
+            self.release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ragen_lite.algorithms.losses import PPO
 from ragen_lite.algorithms.tables import LOSSES
 from ragen_lite.cluster.fsdp import FSDPRanks, block_names, shares
 from ragen_lite.cluster.hosts import ProcessHost
-from ragen_lite.cluster.learners import Learners
+from ragen_lite.cluster.learners import Learners, LearnersLost
 from ragen_lite.config.schema import ModelConfig
 from ragen_lite.envs.names import resolve
 from ragen_lite.learning import checkpoint
@@ -141,8 +142,43 @@ def test_lora_and_its_reference_are_the_same_in_two_ranks(tmp_path: Path) -> Non
         host.close()
     again = single(told)
     checkpoint.restore(tmp_path / "step-3", again)
-    for (name, a), (_, b) in zip(learner.tensors(), again.tensors(), strict=True):
-        assert (a - b).abs().max() < 1e-12, name
+    host = ProcessHost()
+    try:
+        resumed = Learners(host, range(2), told, 1, tmp_path / "step-3")
+        everyone = zip(learner.tensors(), again.tensors(), resumed.tensors(), strict=True)
+        for (name, a), (_, b), (_, c) in everyone:
+            assert (a - b).abs().max() < 1e-12 and (a - c).abs().max() < 1e-12, name
+    finally:
+        host.close()
+
+
+class Breaking:
+    """A rank that breaks alone, while the other one waits for it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def ask(self, method: str) -> None:
+        if self.number:
+            time.sleep(60)
+        raise MemoryError("no room")
+
+
+def test_a_rank_that_breaks_alone_is_told_and_the_others_are_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ragen_lite.cluster.learners.GRACE", 0.5)
+    host = ProcessHost()
+    try:
+        ranks: Any = object.__new__(Learners)
+        ranks.host = host
+        ranks._ranks = [host.start(Breaking, number) for number in range(2)]
+        with pytest.raises(MemoryError, match="no room"):
+            ranks._ask("step")
+        with pytest.raises(LearnersLost, match="a learner of 2 was lost"):
+            ranks._ask("step")
+    finally:
+        host.close()
 
 
 @pytest.mark.slow

@@ -28,7 +28,6 @@ from tests.fixtures.runs import SMALL, contents, folder, rows
 ray = pytest.importorskip("ray")
 
 LINE = ("env=frozen_lake", *SMALL, "train.steps=4", "engine.shard=5", "run.save_every=1")
-TRIALS = 20  # players killed at random moments
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -63,6 +62,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return left_by(cwd)
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_any_number_of_players_leaves_the_same_bytes(
     tmp_path: Path, alone: dict[str, Any], workers: int
@@ -111,23 +111,25 @@ def killed_at_random(
     cwd: Path, monkeypatch: pytest.MonkeyPatch, alone: dict[str, Any], seed: int, most: int
 ) -> int:
     with monkeypatch.context() as patch:
-        killer = Killer(patch, seed, most)
+        killer = Killer(patch, 100 * most + seed, most)
         finished(cwd, "engine.workers=2", "engine.restarts=100")
         assert left_by(cwd) == alone
     return killer.killed
 
 
+@pytest.mark.parametrize("trials", [pytest.param(4, marks=pytest.mark.gate), 16])
 def test_players_killed_at_random_moments_change_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: dict[str, Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: dict[str, Any], trials: int
 ) -> None:
     killed = 0
-    for seed in range(TRIALS):
-        killed += killed_at_random(tmp_path / str(seed), monkeypatch, alone, seed, TRIALS - killed)
-        if killed == TRIALS:
+    for seed in range(trials):
+        killed += killed_at_random(tmp_path / str(seed), monkeypatch, alone, seed, trials - killed)
+        if killed == trials:
             return
     pytest.fail(f"only {killed} were killed")
 
 
+@pytest.mark.gate
 def test_staleness_leaves_the_same_bytes_on_slow_and_fast_sides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +162,7 @@ def slowly(seconds: float) -> Any:
     return average
 
 
+@pytest.mark.gate
 def test_two_learners_repeat_themselves_and_resume_as_one(
     tmp_path: Path, alone: dict[str, Any]
 ) -> None:
@@ -216,6 +219,40 @@ def test_a_run_without_restarts_ends_and_names_its_checkpoint(tmp_path: Path) ->
     assert result.returncode == 2 and "a learner of 2 was lost" in result.stderr
     newest = checkpoint_files.steps(folder(tmp_path) / "checkpoints")[0][1]
     assert f"checkpoints/{newest.name}; go on with run.resume=auto" in result.words
+
+
+def test_a_learner_killed_while_a_batch_is_sampled_ahead_ends_nothing_else(tmp_path: Path) -> None:
+    """No engine was asked for: staleness brings one, in the same Ray."""
+    line = ("train.workers=2", "train.staleness=1")
+    finished(tmp_path / "whole", *line)
+    cwd = tmp_path / "killed"
+    cwd.mkdir()
+    thread = kill_a_learner_after(2, cwd)
+    finished(cwd, *line, "engine.restarts=5")
+    thread.join()
+    assert left_by(cwd) == left_by(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_amid_a_batch_that_is_sampled_ahead_saves_the_whole_step(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    line = [each for each in LINE if not each.startswith(("run.save_every", "train.steps"))]
+    line += ["train.staleness=1", "run.save_every=50", "train.steps=8"]
+    whole, cwd = tmp_path / "whole", tmp_path / "cut"
+    for each in (whole, cwd):
+        each.mkdir()
+    assert run("train", *line, cwd=whole).returncode == 0
+    process = start("train", *line, cwd=cwd)
+    until = time.monotonic() + 150
+    while not list((cwd / "runs").glob("*/trajectories/step-3.jsonl.gz")):
+        assert process.poll() is None and time.monotonic() < until, "step 3 was never made"
+        time.sleep(0.01)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, output
+    assert run("train", *line, "run.resume=auto", cwd=cwd).returncode == 0
+    assert contents(folder(cwd), 8) == contents(folder(whole), 8)
 
 
 def test_a_killed_driver_goes_on_to_the_same_bytes(tmp_path: Path) -> None:

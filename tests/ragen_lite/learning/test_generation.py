@@ -74,7 +74,13 @@ def test_what_would_do_nothing_is_refused(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=message):
-        generation.check_correction(correction, generation.resolve(config))
+        generation.check_correction(correction, generation.resolve(config), 0)
+
+
+def test_a_correction_does_something_where_the_weights_are_older() -> None:
+    choice = generation.resolve(EngineConfig("torch"))
+    generation.check_correction("token", choice, 1)
+    generation.check_correction("off", choice, 0)
 
 
 # ---- an engine that fails ----

@@ -92,7 +92,7 @@ def collector(player: Player, staleness: int, steps: int = 6) -> Collector:
     plan = Plan(
         seed=0, steps=steps, stages=STAGES, temperature=1.0, filter=KeepAll(), staleness=staleness
     )
-    return Collector(player, plan, lambda text: None, no_progress)
+    return Collector(player, plan, lambda text: None, no_progress, lambda: None)
 
 
 def run(made: Collector, first: int, last: int, update: float = 0.0) -> list[Any]:
@@ -156,6 +156,46 @@ def test_a_step_that_fails_leaves_what_was_sampled_ahead_as_it_was() -> None:
     assert kept() == before != made.ahead()()
 
 
+class Endless(Player):
+    """Plays the first batches at once, and later ones until its progress is stopped."""
+
+    def play(
+        self, starts: Sequence[Start], sampling: Sampling, on_progress: Progress = no_progress
+    ) -> list[Trajectory]:
+        while self.version:
+            on_progress(0, 0)
+            time.sleep(0.01)
+        return super().play(starts, sampling)
+
+
+def test_a_failing_step_leaves_nobody_with_the_players() -> None:
+    made = collector(Endless(), 1)
+    run(made, 1, 1)
+    with pytest.raises(KeyError), made.batch(2):
+        raise KeyError
+    # The thread is free again.
+    assert made._thread is not None
+    assert made._thread.submit(lambda: 5).result(timeout=10) == 5
+
+
+def test_a_stop_is_looked_for_between_steps_only_where_one_is_sampled_ahead() -> None:
+    asked = []
+    plan = collector(Player(), 1).plan
+
+    class Watching(Player):
+        def play(self, starts: Any, sampling: Any, on_progress: Any = no_progress) -> Any:
+            on_progress(1, 1)
+            return super().play(starts, sampling)
+
+    made = Collector(
+        Watching(), plan, lambda text: None, no_progress, lambda: asked.append(len(asked))
+    )
+    # The first batch is waited for; the second one is sampled while the learner works.
+    with made.batch(1):
+        pass
+    assert asked == [0]
+
+
 def test_without_staleness_a_checkpoint_keeps_nothing(tmp_path: Path) -> None:
     made = collector(Player(), 0)
     assert made.ahead()() is None
@@ -164,7 +204,7 @@ def test_without_staleness_a_checkpoint_keeps_nothing(tmp_path: Path) -> None:
     assert run(made, 1, 1)[0][1] == 0
 
 
-def test_what_fails_ahead_fails_the_step() -> None:
+def test_what_fails_ahead_fails_the_next_step() -> None:
     class Failing(Player):
         def play(self, starts: Any, sampling: Any, on_progress: Any = no_progress) -> Any:
             if self.version:
@@ -172,9 +212,12 @@ def test_what_fails_ahead_fails_the_step() -> None:
             return super().play(starts, sampling)
 
     made = collector(Failing(), 1)
-    run(made, 1, 1)
-    with pytest.raises(RuntimeError, match="the player is gone"), made.batch(2):
-        pass
+    # The step during which it failed is whole, and can be saved; the next one does not begin.
+    run(made, 1, 2)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="the player is gone"), made.batch(3):
+            pass
+    assert made.ahead()() == "[]"
 
 
 def test_no_batch_is_sampled_that_no_step_will_learn_from() -> None:
