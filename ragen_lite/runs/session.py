@@ -124,6 +124,8 @@ class Session:
         try:
             if self.whole:
                 self.save()
+            elif self.done > self.saved:
+                self.note(f"amid an update, so steps {self.saved + 1} to {self.done} are not saved")
         except Exception as error:
             self.note(f"step {self.done} could not be saved: {error}")
         self.note(self.farewell())
