@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import nn
 
 from ragen_lite.learning.batches import plan
+from ragen_lite.learning.ranks import Ranks
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ def shares(lengths: Sequence[int], count: int) -> list[list[int]]:
     return dealt
 
 
-class FSDPRanks:
+class FSDPRanks(Ranks):
     """This process as one of several ranks; see Ranks.
 
     Args:

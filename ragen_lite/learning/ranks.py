@@ -8,7 +8,7 @@ know of it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,14 @@ from ragen_lite.learning.batches import plan
 T = TypeVar("T")
 
 
-class Ranks(Protocol):
-    """What a learner asks of the others that learn with it; all of them call the same at once."""
+class Ranks:
+    """What a learner asks of the others that learn with it; all of them call the same at once.
 
-    first: bool  # whether this is the one that writes files
+    This is one process that has everything; cluster/fsdp.py has several.
+    """
+
+    first = True
+    """Whether this is the one that writes files."""
 
     def shard(self, module: nn.Module) -> None:
         """Leave this rank its part of a module's weights; a forward pass brings them together."""
@@ -34,43 +38,22 @@ class Ranks(Protocol):
             lengths: of all samples, in tokens.
             budget: tokens of a micro-batch, padding included.
         """
-
-    def total(self, values: Mapping[str, float]) -> dict[str, float]:
-        """The sums over the ranks."""
-
-    def largest(self, value: float) -> float:
-        """The largest over the ranks."""
-
-    def gather(self, own: Mapping[int, T]) -> dict[int, T]:
-        """What all ranks have, by the numbers of the samples."""
-
-
-class Alone:
-    """One process that has everything."""
-
-    first = True
-
-    def shard(self, module: nn.Module) -> None:
-        """See Ranks."""
-
-    def share(self, lengths: Sequence[int], budget: int) -> list[list[int]]:
-        """See Ranks."""
         return plan(lengths, budget)
 
     def total(self, values: Mapping[str, float]) -> dict[str, float]:
-        """See Ranks."""
+        """The sums over the ranks."""
         return dict(values)
 
     def largest(self, value: float) -> float:
-        """See Ranks."""
+        """The largest over the ranks."""
         return value
 
     def gather(self, own: Mapping[int, T]) -> dict[int, T]:
-        """See Ranks."""
+        """What all ranks have, by the numbers of the samples."""
         return dict(own)
 
 
-ALONE = Alone()
+ALONE = Ranks()
 
 
 def in_parts(tensor: Tensor) -> bool:

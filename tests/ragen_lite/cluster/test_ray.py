@@ -62,8 +62,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return left_by(cwd)
 
 
-@pytest.mark.gate
-@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("workers", [1, 2, pytest.param(3, marks=pytest.mark.gate)])
 def test_any_number_of_players_leaves_the_same_bytes(
     tmp_path: Path, alone: dict[str, Any], workers: int
 ) -> None:
