@@ -69,7 +69,7 @@ def test_a_run_leaves_what_it_promises(three_steps: Path) -> None:
     assert [row["step"] for row in made] == [0, 1, 2, 3]
     names = {name for name in METRICS if not name.endswith("/TASK")}
     seldom = {"train/kl", "train/correction", "rollout/prefix_hits", "rollout/engine_restarts"}
-    seldom |= {"train/value_loss", "train/explained_variance"}
+    seldom |= {"train/value_loss", "train/explained_variance", "rollout/lost_players"}
     # Step 2 is one that is followed by an evaluation.
     assert {"train/grad_norm_wide", "eval/prompt_information"} <= set(made[2])
     assert set(made[2]) - {"step"} <= names and names - set(made[2]) == seldom
