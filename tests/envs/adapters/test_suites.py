@@ -24,6 +24,8 @@ def play(env: Dialogue, replies: list[str], seed: int = 3) -> tuple[float, dict[
     raise AssertionError("the game goes on")
 
 
+@pytest.mark.slow
+@pytest.mark.gate
 @pytest.mark.timeout(300)
 def test_every_generator_of_reasoning_gym_is_a_task_and_its_own_answer_is_right() -> None:
     pytest.importorskip("reasoning_gym")

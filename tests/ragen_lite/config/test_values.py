@@ -26,7 +26,7 @@ def test_a_path_of_any_characters_is_taken_as_it_is(name: str, tmp_path: Path) -
     assert (config.env.kwargs["data"], config.model.path, config.demos) == (str(path),) * 3
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters=","), min_size=1))
 def test_any_text_behind_a_folder_is_a_path(name: str) -> None:
     config = compose([f"demos=/data/{name}"])
