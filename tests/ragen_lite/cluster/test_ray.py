@@ -161,7 +161,6 @@ def slowly(seconds: float) -> Any:
     return average
 
 
-@pytest.mark.gate
 def test_two_learners_repeat_themselves_and_resume_as_one(
     tmp_path: Path, alone: dict[str, Any]
 ) -> None:

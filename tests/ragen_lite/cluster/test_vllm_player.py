@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.runs import folder
-from tests.vllm.test_training import command, rows
+from tests.fixtures.runs import folder, rows
+from tests.vllm.test_training import command
 
-pytestmark = pytest.mark.vllm
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 
 def test_vllm_plays_in_a_process_of_rays_and_the_canary_reaches_it(tmp_path: Path) -> None:
     pytest.importorskip("ray")
+    pytest.importorskip("vllm")
     line = (
         *("env=sokoban", "engine=vllm", "filter=none", "eval.every=0", "eval.instances=2"),
         *("train.groups=2", "train.group_size=4", "train.steps=3", "train.mini_batches=2"),
