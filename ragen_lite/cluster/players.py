@@ -20,7 +20,7 @@ from ragen_lite.agents.trajectory import Progress, Sampling, Start, Trajectory, 
 from ragen_lite.cluster.hosts import PAUSE, Host, WorkerLost
 from ragen_lite.config.schema import EngineConfig, ModelConfig
 from ragen_lite.learning.generation import start_engine
-from ragen_lite.learning.players import Tensors, copy_weights, shards
+from ragen_lite.learning.players import Tensors, copy_weights, sampled_tokens, shards
 from ragen_lite.learning.scoring import Score
 from ragen_lite.learning.sync import Probe, check_probe
 from ragen_lite.models.loading import load_policy
@@ -272,7 +272,7 @@ class Players:
 def _progress(played: dict[int, list[Trajectory]]) -> tuple[int, int]:
     """Trajectories finished, and tokens sampled."""
     finished = [trajectory for part in played.values() for trajectory in part]
-    return len(finished), sum(turn.reply_tokens for each in finished for turn in each.turns)
+    return len(finished), sampled_tokens(finished)
 
 
 def probe_gap(first: Probe, other: Probe) -> float:

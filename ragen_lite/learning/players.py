@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.rollout import Rollout
 from ragen_lite.agents.trajectory import Progress, Sampling, Start, Trajectory, no_progress
+from ragen_lite.learning.ranks import copy_into
 from ragen_lite.learning.sync import WeightSync
 
 Tensors = Iterable[tuple[str, Tensor]]
@@ -63,9 +63,13 @@ def shards(starts: Sequence[Start], size: int | None) -> list[Sequence[Start]]:
 def copy_weights(model: Any, tensors: Tensors) -> None:
     """Give a model new values of some of its parameters, by their names."""
     own = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, tensor in tensors:
-            own[name].copy_(tensor)
+    for name, tensor in tensors:
+        copy_into(own[name], tensor)
+
+
+def sampled_tokens(trajectories: Sequence[Trajectory]) -> int:
+    """How many tokens were sampled for them."""
+    return sum(turn.reply_tokens for each in trajectories for turn in each.turns)
 
 
 class LocalPlayer:
@@ -104,7 +108,7 @@ class LocalPlayer:
         for part in shards(starts, self.shard):
             own = self.rollout.play(part, sampling, progress)
             played += own
-            sampled += sum(turn.reply_tokens for trajectory in own for turn in trajectory.turns)
+            sampled += sampled_tokens(own)
         return played
 
     def hand_over(self, version: int) -> float:

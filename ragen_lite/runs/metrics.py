@@ -97,7 +97,8 @@ METRICS = {
     "train/entropy": Metric("nats a token"),
     "train/kl": Metric("to the reference model, where there is one, in nats a token"),
     "train/logprob_gap": Metric(
-        "largest |learner - engine| log-prob of the first optimiser step, before any update"
+        "largest |learner - engine| log-prob of the first optimiser step, before any update; with "
+        "train.staleness that of the older weights is in it"
     ),
     "train/mismatch_kl": Metric("KL(engine || learner) of the same tokens (k3), nats a token"),
     "train/correction": Metric("mean importance weight, with a correction"),
