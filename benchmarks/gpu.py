@@ -1,6 +1,6 @@
 """What a GPU does: arithmetic, memory of the loss, MFU of a step, tokens a second, the default demonstration.
 
-python -m benchmarks.gpu [--out benchmarks/gpu.json] [--small]
+python -m benchmarks.gpu [--out benchmarks/gpu.json] [--small] [--skip demonstration ...]
 
 It writes one JSON, from which the table of RESULTS.md is made (make docs). Under ten minutes on one card. ``--small`` takes
 tiny shapes, to see that it works; without a card that is all it does. vLLM's part is measured where vLLM is installed.
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -206,8 +207,8 @@ def demonstration(steps: int) -> dict[str, Any]:
     return {"steps": steps, "seconds": seconds, "largest_logprob_gap": max(gaps), **success}
 
 
-def measure(small: bool) -> dict[str, Any]:
-    """All of it, as JSON."""
+def measure(small: bool, skip: Sequence[str] = ()) -> dict[str, Any]:
+    """All of it but what is skipped, as JSON."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     shapes = (SMALL_SHAPE,) if small else SHAPES
     counts = (4, 8) if small else CONCURRENT
@@ -229,7 +230,7 @@ def measure(small: bool) -> dict[str, Any]:
     ]
     for name, step in steps:
         print(f"{name} ...", flush=True)
-        found[name] = step()
+        found[name] = None if name in skip else step()
         print(f"{name}: {found[name]}", flush=True)
         if device == "cuda":
             torch.cuda.empty_cache()
@@ -250,7 +251,7 @@ def table(found: dict[str, Any] | None) -> list[str]:
     text = f"{memory['peak_bytes'] / 1e9:.1f} GB; the logits alone, whole, {memory['whole_logits_bytes'] / 1e9:.1f} GB"
     lines.append(row(f"memory of a loss over {memory['tokens']:,} tokens of 151,936", text))
     for name, step in found.items():
-        if name.startswith("learner_"):
+        if name.startswith("learner_") and step is not None:
             mfu = "unknown" if step["mfu"] is None else f"{step['mfu']:.1%}"
             text = f"{step['tokens_per_second']:,.0f} tokens/s, MFU {mfu}, {step['peak_bytes'] / 1e9:.1f} GB"
             lines.append(row(f"learner's step, {name.removeprefix('learner_')}", text))
@@ -259,6 +260,8 @@ def table(found: dict[str, Any] | None) -> list[str]:
             rates = ", ".join(f"{count}: {rate:,.0f}" for count, rate in found[name].items())
             which = "torch engine" if name == "engine" else "vLLM"
             lines.append(row(f"{which}, tokens/s by trajectories under way", rates))
+    if shown is None:
+        return lines
     text = (
         f"{shown['steps']} steps in {shown['seconds']:.0f} s, success {shown['success_before']:.1%} to "
         f"{shown['success_after']:.1%}"
@@ -277,11 +280,12 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--skip", nargs="*", default=[], help="what is not to be measured")
     given = parser.parse_args()
     if not torch.cuda.is_available() and not given.small:
         print("there is no GPU here: nothing is measured (--small shows that it works)")
         return
-    found = measure(given.small)
+    found = measure(given.small, given.skip)
     if not given.small:
         given.out.write_text(json.dumps(found, indent=1) + "\n")
         print(f"written: {given.out}; make docs puts it into RESULTS.md")

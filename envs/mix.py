@@ -19,7 +19,7 @@ from ragen_lite.envs.splits import requested_split
 
 # What a task's entry may say beside the options of its constructor.
 OPTIONS = ("env", "weight", "protocol", "habits")
-HABITS = ("timid", "aimless", "slip")
+HABITS = ("spread", "timid", "aimless", "slip")
 DEFAULT = {"sokoban": 2, "frozen_lake": 1, "countdown": 1}
 
 
@@ -33,7 +33,8 @@ class Mix(TextTask[str]):
         curriculum: play the tasks in their order as training goes on, each for a share of the steps
             by its weight; evaluation still mixes them all.
 
-    A task's ``habits`` make its teacher worse for supervised learning: ``timid`` (the share of its
+    A task's ``habits`` change its teacher for supervised learning: ``spread`` (the share of its
+    games that take a random number of turns, where the cost is known), ``timid`` (the share of its
     turns that stop after one action), ``aimless`` (the share that have no aim) and ``slip`` (the
     share of its actions, or of its answers, that are random).
 
@@ -99,6 +100,7 @@ class Mix(TextTask[str]):
         parts = list(self.dialogues.values())
         self.label = self.labels[0]
         self.active = parts[0]
+        self._turns: int | None = None  # over which the teacher spreads the present game
         # A reply is one action here. The largest budget never cuts a task short: each task's own
         # Dialogue ends its episodes.
         self.max_turns = self.max_actions = max(part.max_turns for part in parts)
@@ -192,6 +194,7 @@ class Mix(TextTask[str]):
             return "", self.solve() or self.guess(rng)
         aimless = rng.random() < habits["aimless"]
         thought, actions = task.wander(rng) if aimless else task.demonstrate(rng)
+        actions = actions[: self._pace(rng)]
         if rng.random() < habits["timid"]:
             actions = actions[:1]
         # Each action slips on its own, to the first action of a random turn.
@@ -200,3 +203,17 @@ class Mix(TextTask[str]):
             slips = rng.random() < habits["slip"]
             slipped.append(self.active.guess(rng)[0] if slips else action)
         return "", [self.active.write(thought, slipped)]
+
+    def _pace(self, rng: np.random.Generator) -> int | None:
+        """How many actions of the plan a turn takes, where a game is spread over several turns.
+
+        It is drawn at a game's first turn in how many turns, of all there are, it is to be won.
+        """
+        share = self.habits[self.label]["spread"]
+        if self.active.turn == 1:
+            spreads = share > 0 and rng.random() < share
+            self._turns = int(rng.integers(1, self.active.max_turns + 1)) if spreads else None
+        cost = getattr(self.active.unwrapped, "cost_to_go", lambda: None)()
+        if self._turns is None or cost is None or math.isinf(cost):
+            return None
+        return math.ceil(cost / max(1, self._turns - self.active.turn + 1))

@@ -96,13 +96,21 @@ def test_habits_make_a_teacher_worse() -> None:
     assert success({}) == 1.0 and success({"slip": 0.4}) < 0.7 and success({"timid": 1.0}) < 0.5
 
 
+def test_a_spread_teacher_wins_in_any_number_of_turns() -> None:
+    tasks = {"sokoban": {"max_cost": 6, "habits": {"spread": 1.0}}}
+    handle = EnvSpec("ragen_lite/Mix-v0", {"tasks": tasks}).open()
+    played = [play_episode(handle, "mix", teacher_policy, Start(s)) for s in range(60)]
+    assert all(episode.success for episode in played)
+    assert {len(episode.turns) for episode in played} == {1, 2, 3, 4, 5}
+
+
 @pytest.mark.parametrize(
     ("tasks", "message"),
     [
         ({"bandit": 0}, "weights"),
         ({"bandit": -1, "hanoi": 1}, "weights"),
         ({"bandid": 1}, "did you mean bandit"),
-        ({"bandit": {"habits": {"lazy": 1}}}, "timid, aimless, slip"),
+        ({"bandit": {"habits": {"lazy": 1}}}, "spread, timid, aimless, slip"),
     ],
 )
 def test_mixtures_that_cannot_work_are_refused(tasks: dict[str, Any], message: str) -> None:

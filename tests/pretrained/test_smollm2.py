@@ -12,7 +12,7 @@ import torch
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.rollout import Rollout
 from ragen_lite.agents.trajectory import Sampling, Start
-from ragen_lite.config.schema import ConfigError, EngineConfig, ModelConfig
+from ragen_lite.config.schema import EngineConfig, ModelConfig
 from ragen_lite.learning import generation
 from ragen_lite.learning.samples import to_samples
 from ragen_lite.learning.scoring import scorer

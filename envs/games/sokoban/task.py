@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from ragen_lite.envs.games.game import Game
+from ragen_lite.envs.games.game import Game, or_default
 from ragen_lite.envs.games.sokoban.levels import (
     Level,
     gym_sokoban_level,
@@ -45,7 +45,8 @@ class Sokoban(Game):
         levels: ``reverse`` (our generator), ``gym_sokoban`` (its generator, made reproducible) or
             the path of a Boxoban text file, whose rooms are taken as they are.
         observation: ``grid``, ``coords`` or ``grid_coords``.
-        min_cost: fewest actions a room must need; no room needs more than ``max_actions``.
+        min_cost, max_cost: fewest and most actions a room must need; None is ``max_actions``, which
+            no room exceeds.
         max_turns, max_actions_per_turn, max_actions: the budgets.
         regret: whether ``info`` carries the optimal cost and the regret; an exact search at each
             new state of a room with several boxes.
@@ -64,6 +65,7 @@ class Sokoban(Game):
         levels: str = "reverse",
         observation: str = "grid_coords",
         min_cost: int = 3,
+        max_cost: int | None = None,
         max_turns: int = 5,
         max_actions_per_turn: int = 5,
         max_actions: int = 12,
@@ -75,8 +77,9 @@ class Sokoban(Game):
                 f"Sokoban needs at least 4x4 squares and one box, not {height}x{width} and {boxes}"
             )
         one_of("observation", observation, OBSERVATIONS)
-        if not 1 <= min_cost <= max_actions:
-            meet = f"1 <= min_cost {min_cost} <= max_actions {max_actions}"
+        most = or_default(max_cost, max_actions)
+        if not 1 <= min_cost <= most <= max_actions:
+            meet = f"1 <= min_cost {min_cost} <= max_cost {most} <= max_actions {max_actions}"
             raise ValueError(f"budgets that no room can meet: {meet}")
         self.budget(max_turns, max_actions_per_turn, max_actions)
         self.height = height
@@ -85,6 +88,7 @@ class Sokoban(Game):
         self.levels = levels
         self.observation = observation
         self.min_cost = min_cost
+        self.max_cost = most
         self.regret = regret
         self.render_mode = render_mode
         self.action_space = gym.spaces.Discrete(4)
@@ -122,7 +126,7 @@ class Sokoban(Game):
     def _new_level(self, split: str, seed: int | None) -> Level:
         if self.levels == "reverse" and self.boxes == 1:
             level, table = one_box_level(
-                self.np_random, self.height, self.width, self.min_cost, self.max_actions
+                self.np_random, self.height, self.width, self.min_cost, self.max_cost
             )
             self._table = table  # it is made with the room, so ``load`` need not make it again
             self._table_board = level.board
@@ -131,12 +135,12 @@ class Sokoban(Game):
             return pick(stored_levels(self.levels, split), split, seed, self.np_random)
         for _ in range(20_000):
             candidate = self._candidate()
-            if candidate and self.min_cost <= self._search(candidate) <= self.max_actions:
+            if candidate and self.min_cost <= self._search(candidate) <= self.max_cost:
                 return candidate
         raise RuntimeError(
-            f"no room between min_cost={self.min_cost} and max_actions={self.max_actions} actions"
+            f"no room between min_cost={self.min_cost} and max_cost={self.max_cost} actions"
             f" in 20,000 draws of levels={self.levels!r} at {self.height}x{self.width} with"
-            f" {self.boxes} boxes: allow more max_actions"
+            f" {self.boxes} boxes: allow more"
         )
 
     def _candidate(self) -> Level | None:

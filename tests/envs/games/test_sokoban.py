@@ -169,6 +169,8 @@ def test_generated_rooms_keep_to_their_bounds() -> None:
     env = Sokoban(min_cost=4, max_actions=9, max_turns=9)
     costs = {env.reset(seed=s)[1]["optimal_cost"] for s in range(200)}
     assert min(costs) == 4 and max(costs) == 9
+    easy = Sokoban(max_cost=6)
+    assert {easy.reset(seed=s)[1]["optimal_cost"] for s in range(50)} == {3, 4, 5, 6}
     several = Sokoban(height=7, width=8, boxes=2, max_actions=25, max_turns=9)
     for seed in range(10):
         text, info = several.reset(seed=seed)
@@ -249,6 +251,7 @@ def test_a_missing_or_empty_level_file_is_named(tmp_path: Path) -> None:
         ({"height": 3}, "4x4"),
         ({"observation": "gird"}, "grid, coords, grid_coords"),
         ({"min_cost": 30}, "budgets"),
+        ({"min_cost": 5, "max_cost": 4}, "min_cost 5 <= max_cost 4"),
         ({"max_actions": 26}, "budgets"),
     ],
 )
