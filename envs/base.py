@@ -77,6 +77,14 @@ class TextTask(gym.Env[str, ActT], Generic[ActT]):
         # Asked of the class: a task that writes a ``solve`` of its own has a solver.
         return type(self).solve is not TextTask.solve
 
+    @property
+    def difficulty(self) -> float | None:
+        """How hard the present instance is, in the task's own unit; None where it does not say.
+
+        Games count a best solution's actions, Countdown its numbers.
+        """
+        return None
+
     def reply_with(self, answer: str) -> str:
         """A whole reply that gives an answer, where ``conversation`` is true."""
         return answer

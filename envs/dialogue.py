@@ -54,7 +54,8 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
 
     ``info`` of a reset is the task's, plus ``system``, the system prompt; of a step, plus:
     ``actions`` (what was carried out, in words), ``unreadable`` (why, or None), and ``regret`` as
-    the sum over the turn's actions where the task tells it.
+    the sum over the turn's actions where the task tells it. Both have ``difficulty``, the
+    instance's in the task's own unit, where the task tells it.
 
     Args:
         env: any environment with text observations and Discrete or Text actions.
@@ -151,7 +152,8 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         self.turn = 1
         self.actions_taken = 0
         self._state = observation
-        start = {"actions": [], "unreadable": None, **info, "system": self.system}
+        told = {**info, **self._difficulty()}
+        start = {"actions": [], "unreadable": None, **told, "system": self.system}
         return self._message(""), start
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -172,7 +174,7 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         self.turn += 1
         # A conversation reads its replies itself and says in its own info what it could not read.
         if not self._whole:
-            info["unreadable"] = why
+            info |= {"unreadable": why, **self._difficulty()}
         note = f"Your reply could not be read: {why}.\n" if why else ""
         # A task of one turn is answered, rightly or not.
         terminated = turn.terminated or self.max_turns == 1
@@ -202,6 +204,10 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         known = [float(regret) for regret in regrets if regret is not None]
         regret = sum(known) if known and len(known) == len(regrets) else None
         return turn, {**info, "actions": words, "unreadable": None, "regret": regret}
+
+    def _difficulty(self) -> dict[str, float]:
+        found = None if self._whole else attribute(self.env, "difficulty", None)
+        return {} if found is None else {"difficulty": found}
 
     def _actions_left(self) -> int:
         return self.max_actions - self.actions_taken

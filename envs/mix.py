@@ -213,7 +213,8 @@ class Mix(TextTask[str]):
         if self.active.turn == 1:
             spreads = share > 0 and rng.random() < share
             self._turns = int(rng.integers(1, self.active.max_turns + 1)) if spreads else None
-        cost = getattr(self.active.unwrapped, "cost_to_go", lambda: None)()
+        task: Any = self.active.unwrapped
+        cost: float | None = getattr(task, "cost_to_go", lambda: None)()
         if self._turns is None or cost is None or math.isinf(cost):
             return None
         return math.ceil(cost / max(1, self._turns - self.active.turn + 1))

@@ -74,7 +74,9 @@ def open_trainer(config: Config) -> Iterator[SupervisedTrainer]:
     with run.beginning(), Display(run, config.train, wandb) as display:
         display.notes([engine.note, *run.notes])
         session = open_session(config, policy, spec, run, display.note)
-        source = make_source(config.demos, spec, policy.chat, config.seed)
+        hardest = policy.demonstrated
+        policy.note_demonstrated(hardest)
+        source = make_source(config.demos, spec, policy.chat, config.seed, hardest)
         trainer = SupervisedTrainer(
             session=session,
             source=source,

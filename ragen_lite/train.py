@@ -106,7 +106,7 @@ def train_step(trainer: Trainer, step: int) -> dict[str, float]:
 
     session.run.write_trajectories(step, records_of(batch.trajectories, credited))
     trainer.display.show_trajectory(step, batch.trajectories)
-    rollout = rollout_metrics(batch.trajectories)
+    rollout = rollout_metrics(batch.trajectories, session.policy.demonstrated)
     return {
         **rollout,
         "rollout/tokens_per_second": rollout["rollout/tokens"] / batch.seconds,
@@ -287,7 +287,8 @@ def conclude(trainer: Trainer) -> None:
     session.run.write_json("after.json", session.measure())
     for name in baselines(session.player.spec):
         played = play_scripted(session.player.spec, name, "test", session.instances)
-        session.run.write_json(f"{name}.json", as_measurement({name: played}))
+        told = as_measurement({name: played}, session.policy.demonstrated)
+        session.run.write_json(f"{name}.json", told)
     write_report(session.run)
     trainer.display.finish(result_lines(session.run))
 

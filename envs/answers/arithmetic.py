@@ -151,6 +151,11 @@ class Arithmetic(TextTask[str]):
         # a + b is the same instance as b + a, and a * b as b * a.
         return f"{a} - {b}" if operator == "-" else f"{min(a, b)} {operator} {max(a, b)}"
 
+    @property
+    def difficulty(self) -> float:
+        """The digits of the longer operand."""
+        return len(str(max(self.a, self.b)))
+
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Score an answer; every answer ends the episode."""
         value = whole_number(action)

@@ -169,6 +169,11 @@ class Countdown(TextTask[str]):
         )
         return self.render(), {"success": False, "value": None, "why": None}
 
+    @property
+    def difficulty(self) -> float:
+        """How many numbers there are."""
+        return len(self.numbers)
+
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Score an expression; every answer ends the episode.
 

@@ -65,6 +65,11 @@ class WordProblems(TextTask[str]):
         )
         return self.render(), {"success": False, "value": None}
 
+    @property
+    def difficulty(self) -> float:
+        """The steps of its solution."""
+        return len(self.problem.steps)
+
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Score an answer; every answer ends the episode."""
         value = whole_number(action, grouped=True)

@@ -44,6 +44,11 @@ class Game(TextTask[int]):
         """Actions of a shortest solution from here; inf where there is none, None where unknown."""
         return None
 
+    @property
+    def difficulty(self) -> float | None:
+        """The actions of a shortest solution."""
+        return self.optimal_cost if self.regret else None
+
     def text(self) -> str:
         """What the player sees."""
         raise NotImplementedError

@@ -26,6 +26,7 @@ from ragen_lite.models.folders import (
     source_of,
 )
 
+DEMONSTRATED = "demonstrated_difficulty"  # an entry of config.json
 LONGEST = 4096  # max_model_len where the model allows more and nobody asks for it
 
 
@@ -54,6 +55,20 @@ class Policy:
     def autocast(self) -> bool:
         """Whether the weights are float32 and the arithmetic is bfloat16."""
         return self.dtype == "bfloat16"
+
+    @property
+    def demonstrated(self) -> dict[str, float]:
+        """The largest difficulty that the model was shown in demonstrations, by the task's name.
+
+        It stands in config.json, so that every checkpoint of the model has it. ``sft`` writes it.
+        """
+        told = getattr(self.model.config, DEMONSTRATED, None)
+        entries = told.items() if isinstance(told, dict) else ()
+        return {str(k): float(v) for k, v in entries if isinstance(v, (int, float))}
+
+    def note_demonstrated(self, demonstrated: dict[str, float]) -> None:
+        """Have checkpoints tell what was demonstrated; the dictionary may still grow."""
+        setattr(self.model.config, DEMONSTRATED, demonstrated)
 
 
 def load_policy(config: ModelConfig, seed: int = 0, max_model_len: int | None = None) -> Policy:

@@ -59,6 +59,10 @@ def _evaluations(axis: Any, rows: Rows) -> None:
     high = [max(0.0, row["eval/success_high"] - m) for m, row in pairs]
     axis.errorbar(at, middle, [low, high], fmt="o-", capsize=3, label="val, sampled (95%)")
     axis.plot(at, [row["eval/greedy_success"] for row in rows], "s--", label="val, greedy")
+    for kind, shown in (("easy", "like the demonstrations"), ("hard", "harder than any")):
+        name = f"eval/success_{kind}"
+        if name in rows[0]:
+            axis.plot(at, [row.get(name) for row in rows], "^-", ms=4, label=f"val, {shown}")
     random = rows[0]["eval/random_success"]
     axis.axhline(random, color="grey", ls=":", label="random policy")
     if "eval/solver_success" in rows[0]:

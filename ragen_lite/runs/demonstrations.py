@@ -11,7 +11,7 @@ from ragen_lite.agents.chat import Chat
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.episodes import play_episode
 from ragen_lite.agents.scripted import POLICIES
-from ragen_lite.agents.trajectory import Outcome, Start
+from ragen_lite.agents.trajectory import Episode, Outcome, Start
 from ragen_lite.config.schema import ConfigError
 from ragen_lite.envs.base import TextTask
 from ragen_lite.envs.dialogue import has_solver
@@ -20,6 +20,7 @@ from ragen_lite.envs.splits import task_seed
 from ragen_lite.learning.batches import Sample
 from ragen_lite.learning.samples import demonstration
 from ragen_lite.runs.conversations import read_conversations
+from ragen_lite.runs.summaries import difficulty_of, task_of
 
 Source = Callable[[int, int], Sample]  # (step, place in the step) -> a demonstration
 TRIES = 100  # episodes played for one demonstration at most
@@ -44,10 +45,13 @@ def encode(chat: Chat, system: str, turns: Sequence[tuple[str, str]]) -> Sample:
     return demonstration(token_ids, loss_mask)
 
 
-def from_policy(name: str, spec: EnvSpec, chat: Chat, seed: int) -> Source:
+def from_policy(
+    name: str, spec: EnvSpec, chat: Chat, seed: int, hardest: dict[str, float] | None = None
+) -> Source:
     """A scripted policy's episodes on fresh train instances, apart from those of training.
 
-    An episode is cut where the task says that it is lost.
+    An episode is cut where the task says that it is lost. ``hardest`` gets the largest difficulty
+    of each task's demonstrations.
     """
     env = spec.open()
 
@@ -59,11 +63,21 @@ def from_policy(name: str, spec: EnvSpec, chat: Chat, seed: int) -> Source:
             episode = play_episode(env, spec.id, POLICIES[name], start, until_deadlock=True)
             # A failing environment teaches nothing; another instance takes its place.
             if episode.outcome is not Outcome.ERROR:
+                if hardest is not None:
+                    note_difficulty(episode, hardest)
                 turns = [(turn.observation, turn.reply) for turn in episode.turns]
                 return encode(chat, episode.system, turns)
         raise ConfigError(f"no demonstration of {spec.id} in {TRIES} tries: {episode.error}")
 
     return draw
+
+
+def note_difficulty(episode: Episode, hardest: dict[str, float]) -> None:
+    """Keep the largest difficulty of a task's episodes."""
+    difficulty = difficulty_of(episode)
+    if difficulty is not None:
+        name = task_of(episode)
+        hardest[name] = max(difficulty, hardest.get(name, difficulty))
 
 
 def from_file(path: Path, spec: EnvSpec, chat: Chat, seed: int) -> Source:
@@ -83,8 +97,10 @@ def from_file(path: Path, spec: EnvSpec, chat: Chat, seed: int) -> Source:
     return draw
 
 
-def make_source(demos: str, spec: EnvSpec, chat: Chat, seed: int) -> Source:
-    """Where the demonstrations come from. Raises ConfigError."""
+def make_source(
+    demos: str, spec: EnvSpec, chat: Chat, seed: int, hardest: dict[str, float] | None = None
+) -> Source:
+    """Where the demonstrations come from; see ``from_policy``. Raises ConfigError."""
     if demos in ("teacher", "solver"):
         task = spec.make().unwrapped
         own = getattr(type(task), "demonstrate", TextTask.demonstrate)
@@ -94,7 +110,7 @@ def make_source(demos: str, spec: EnvSpec, chat: Chat, seed: int) -> Source:
                 f"demos={demos}: {spec.id} has no solve and no demonstrate, so give a JSONL file "
                 "of trajectories"
             )
-        return from_policy(demos, spec, chat, seed)
+        return from_policy(demos, spec, chat, seed, hardest)
     if not Path(demos).is_file():
         raise ConfigError(
             f"demos={demos}: give teacher, solver, or a file of demonstrations ({FORMS})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import gymnasium.error
@@ -15,7 +15,7 @@ from ragen_lite.config.schema import ConfigError, EnvConfig
 from ragen_lite.envs.base import TextTask
 from ragen_lite.envs.dialogue import has_solver
 from ragen_lite.envs.registry import check_options
-from ragen_lite.runs.summaries import as_measurement, success
+from ragen_lite.runs.summaries import as_measurement, success, success_by_part
 
 # Far above any seed that a test uses. Train instances are drawn from hashes, and from the train
 # split only.
@@ -139,18 +139,17 @@ class Evaluator:
         return {"sampled": sampled, "greedy": self.play(split, instances, 0.0)}
 
 
-def val_metrics(played: dict[str, list[Episode]]) -> dict[str, float]:
+def val_metrics(
+    played: dict[str, list[Episode]], demonstrated: Mapping[str, float]
+) -> dict[str, float]:
     """The eval/ metrics of a policy's sampled and greedy episodes."""
-    found: dict[str, Any] = as_measurement(played)
+    found: dict[str, Any] = as_measurement(played, demonstrated)
     sampled = found["rows"]["sampled"]
-    tasks = {
-        f"eval/success/{label}": rows["sampled"]["success"]
-        for label, rows in found.get("tasks", {}).items()
-    }
+    parts = success_by_part("eval", played["sampled"], demonstrated)
     return {
         "eval/success": sampled["success"],
         "eval/success_low": sampled["success_low"],
         "eval/success_high": sampled["success_high"],
         "eval/greedy_success": found["rows"]["greedy"]["success"],
-        **tasks,
+        **parts,
     }

@@ -6,12 +6,12 @@ rollout is a function of the step's trajectories, and a line here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ragen_lite.agents.trajectory import Trajectory
 from ragen_lite.envs.names import resolve
-from ragen_lite.runs.summaries import success_by_task
+from ragen_lite.runs.summaries import success_by_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,8 @@ DIAGNOSTICS = "ragen_lite.runs.diagnostics"
 METRICS = {
     "rollout/success": Metric("share of trajectories that succeeded", f"{SUMMARIES}:success"),
     "rollout/success/TASK": Metric("the same on one task of a mixture"),
+    "rollout/success_easy": Metric("the same on instances like those the model was shown in sft"),
+    "rollout/success_hard": Metric("the same on harder instances than any it was shown"),
     "rollout/return": Metric("mean undiscounted return", f"{SUMMARIES}:mean_return"),
     "rollout/turns": Metric("turns a trajectory", f"{SUMMARIES}:mean_turns"),
     "rollout/reply_tokens": Metric("tokens a reply", f"{SUMMARIES}:mean_reply_tokens"),
@@ -77,6 +79,8 @@ METRICS = {
     "rollout/age": Metric("steps between the weights that sampled the batch and those that learn"),
     "eval/success": Metric("success on instances of the val split, sampled"),
     "eval/success/TASK": Metric("the same on one task of a mixture"),
+    "eval/success_easy": Metric("the same on instances like those the model was shown in sft"),
+    "eval/success_hard": Metric("the same on harder instances than any it was shown"),
     "eval/success_low": Metric("lower end of its 95% Wilson interval"),
     "eval/success_high": Metric("upper end"),
     "eval/greedy_success": Metric("the same at temperature 0"),
@@ -121,8 +125,10 @@ METRICS = {
 }
 
 
-def rollout_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+def rollout_metrics(
+    trajectories: Sequence[Trajectory], demonstrated: Mapping[str, float]
+) -> dict[str, float]:
     """The metrics of METRICS that follow from a step's trajectories; 0 for one that has none."""
     found = {name: resolve(m.of)(trajectories) for name, m in METRICS.items() if m.of}
-    by_task = success_by_task("rollout", trajectories)
-    return {name: 0.0 if v is None else v for name, v in found.items()} | by_task
+    parts = success_by_part("rollout", trajectories, demonstrated)
+    return {name: 0.0 if v is None else v for name, v in found.items()} | parts

@@ -81,11 +81,11 @@ class Session:
         sampled = [episode for episode in played["sampled"] if isinstance(episode, Trajectory)]
         information = prompt_information(sampled, self.learner.score)
         told = {} if information is None else {"eval/prompt_information": information}
-        return val_metrics(played) | told | self.baselines
+        return val_metrics(played, self.policy.demonstrated) | told | self.baselines
 
     def measure(self) -> dict[str, Any]:
         """What the present policy does on the test split, as JSON."""
-        return as_measurement(self._play("test", self.instances))
+        return as_measurement(self._play("test", self.instances), self.policy.demonstrated)
 
     def _play(self, split: str, instances: int) -> dict[str, list[Episode]]:
         """The policy's episodes, sampled and greedy; failed environments are said."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ragen_lite.agents.trajectory import Episode, Exchange, Outcome
+from ragen_lite.envs.registry import short_name
 from ragen_lite.runs.statistics import bootstrap, proportion
 
 
@@ -155,17 +156,54 @@ def by_task(episodes: Sequence[Episode]) -> dict[str, list[Episode]]:
     return dict(sorted(found.items()))
 
 
-def success_by_task(group: str, episodes: Sequence[Episode]) -> dict[str, float]:
-    """Success on each task of a mixture, as ``GROUP/success/TASK``."""
-    parts = by_task(episodes).items()
-    return {f"{group}/success/{label}": success(part) for label, part in parts}
+def task_of(episode: Episode) -> str:
+    """The name of the task that was played; in a mixture its label."""
+    label = episode.turns[-1].task if episode.turns else None
+    return label or short_name(episode.env_id)
 
 
-def as_measurement(played: Mapping[str, Sequence[Episode]]) -> dict[str, Any]:
+def difficulty_of(episode: Episode) -> float | None:
+    """How hard the instance was, in the task's own unit; None where the task does not say."""
+    told = episode.turns[-1].info.get("difficulty") if episode.turns else None
+    return float(told) if isinstance(told, (int, float)) else None
+
+
+def by_difficulty(
+    episodes: Sequence[Episode], demonstrated: Mapping[str, float]
+) -> dict[str, list[Episode]]:
+    """The episodes on instances like the demonstrations (``easy``) and harder than any (``hard``).
+
+    Args:
+        episodes: those whose task does not tell a difficulty, or was not demonstrated, are in none.
+        demonstrated: the largest difficulty of the demonstrations, by the task's name.
+    """
+    found: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        difficulty = difficulty_of(episode)
+        most = demonstrated.get(task_of(episode))
+        if difficulty is not None and most is not None:
+            found.setdefault("hard" if difficulty > most else "easy", []).append(episode)
+    # Where nothing is harder, there are no two kinds to tell apart.
+    return dict(sorted(found.items())) if "hard" in found else {}
+
+
+def success_by_part(
+    group: str, episodes: Sequence[Episode], demonstrated: Mapping[str, float]
+) -> dict[str, float]:
+    """Success on each task of a mixture, as ``GROUP/success/TASK``, and by difficulty, as
+    ``GROUP/success_easy`` and ``GROUP/success_hard``."""
+    tasks = {f"{group}/success/{k}": success(v) for k, v in by_task(episodes).items()}
+    kinds = by_difficulty(episodes, demonstrated).items()
+    return tasks | {f"{group}/success_{kind}": success(part) for kind, part in kinds}
+
+
+def as_measurement(
+    played: Mapping[str, Sequence[Episode]], demonstrated: Mapping[str, float]
+) -> dict[str, Any]:
     """Policies' episodes as JSON.
 
     ``rows`` are their summaries, ``success`` each episode's, ``instances`` what each episode
-    played, ``tasks`` the summaries by task of a mixture.
+    played, ``tasks`` the summaries by task of a mixture, and by difficulty (see ``by_difficulty``).
     """
     found: dict[str, Any] = {"rows": {}, "success": {}, "instances": {}}
     tasks: dict[str, dict[str, Any]] = {}
@@ -173,7 +211,8 @@ def as_measurement(played: Mapping[str, Sequence[Episode]]) -> dict[str, Any]:
         found["rows"][name] = as_json(episodes)
         found["success"][name] = [episode.success for episode in episodes]
         found["instances"][name] = keys_of(episodes)
-        for label, part in by_task(episodes).items():
+        parts = by_difficulty(episodes, demonstrated) | by_task(episodes)
+        for label, part in parts.items():
             tasks.setdefault(label, {})[name] = as_json(part)
     if tasks:
         found["tasks"] = dict(sorted(tasks.items()))

@@ -150,6 +150,11 @@ class KnightsKnaves(TextTask[str]):
             " people"
         )
 
+    @property
+    def difficulty(self) -> float:
+        """How many people there are."""
+        return len(self.puzzle.names)
+
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Score an answer; every answer ends the episode.
 
