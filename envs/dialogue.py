@@ -52,10 +52,9 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         P (4,1), X (3,2), O (1,2)
         You have 9 actions left. Always output: <think> [your thoughts] ...
 
-    ``info`` of a reset is the task's, plus ``system``, the system prompt; of a step, plus:
-    ``actions`` (what was carried out, in words), ``unreadable`` (why, or None), and ``regret`` as
-    the sum over the turn's actions where the task tells it. Both have ``difficulty``, the
-    instance's in the task's own unit, where the task tells it.
+    ``info`` is the task's, plus ``difficulty`` where it tells one; of a reset, plus ``system``, the
+    system prompt; of a step, plus: ``actions`` (what was carried out, in words), ``unreadable``
+    (why, or None), and ``regret`` as the sum over the turn's actions where the task tells it.
 
     Args:
         env: any environment with text observations and Discrete or Text actions.
@@ -152,9 +151,8 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         self.turn = 1
         self.actions_taken = 0
         self._state = observation
-        told = {**info, **self._difficulty()}
-        start = {"actions": [], "unreadable": None, **told, "system": self.system}
-        return self._message(""), start
+        start = {"actions": [], "unreadable": None, **info, **self._difficulty()}
+        return self._message(""), {**start, "system": self.system}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Read one reply and carry out its actions; the observation is the next message.
@@ -176,8 +174,7 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         if not self._whole:
             info |= {"unreadable": why, **self._difficulty()}
         note = f"Your reply could not be read: {why}.\n" if why else ""
-        # A task of one turn is answered, rightly or not.
-        terminated = turn.terminated or self.max_turns == 1
+        terminated = turn.terminated or self.max_turns == 1  # one turn is answered, right or wrong
         spent = self.turn > self.max_turns or self.actions_taken >= self.max_actions
         truncated = (turn.truncated or spent) and not terminated
         return self._message(note), turn.reward, terminated, truncated, info
@@ -206,8 +203,8 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         return turn, {**info, "actions": words, "unreadable": None, "regret": regret}
 
     def _difficulty(self) -> dict[str, float]:
-        found = None if self._whole else attribute(self.env, "difficulty", None)
-        return {} if found is None else {"difficulty": found}
+        told = None if self._whole else attribute(self.env, "difficulty", None)
+        return {} if told is None else {"difficulty": told}
 
     def _actions_left(self) -> int:
         return self.max_actions - self.actions_taken

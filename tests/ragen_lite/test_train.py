@@ -70,6 +70,9 @@ def test_a_run_leaves_what_it_promises(three_steps: Path) -> None:
     names = {name for name in METRICS if not name.endswith("/TASK")}
     seldom = {"train/kl", "train/correction", "rollout/prefix_hits", "rollout/engine_restarts"}
     seldom |= {"train/value_loss", "train/explained_variance", "rollout/lost_players"}
+    seldom |= {
+        f"{when}/success_{kind}" for when in ("rollout", "eval") for kind in ("easy", "hard")
+    }
     # Step 2 is one that is followed by an evaluation.
     assert {"train/grad_norm_wide", "eval/prompt_information"} <= set(made[2])
     assert set(made[2]) - {"step"} <= names and names - set(made[2]) == seldom

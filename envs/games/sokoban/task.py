@@ -45,8 +45,7 @@ class Sokoban(Game):
         levels: ``reverse`` (our generator), ``gym_sokoban`` (its generator, made reproducible) or
             the path of a Boxoban text file, whose rooms are taken as they are.
         observation: ``grid``, ``coords`` or ``grid_coords``.
-        min_cost, max_cost: fewest and most actions a room must need; None is ``max_actions``, which
-            no room exceeds.
+        min_cost, max_cost: fewest and most actions a room must need; None is ``max_actions``.
         max_turns, max_actions_per_turn, max_actions: the budgets.
         regret: whether ``info`` carries the optimal cost and the regret; an exact search at each
             new state of a room with several boxes.

@@ -53,7 +53,9 @@ def test_a_model_knows_what_it_was_shown(tmp_path: Path) -> None:
     )  # fmt: skip
     assert shown.returncode == 0, shown.stdout + shown.stderr
     model = folder(tmp_path) / "checkpoints" / "step-3"
-    assert json.loads((model / "config.json").read_text())["demonstrated_difficulty"] == {"sokoban": 4}
+    assert json.loads((model / "config.json").read_text())["demonstrated_difficulty"] == {
+        "sokoban": 4
+    }
     # It is handed on by whoever trains the model further.
     learnt = run(
         "train", "env=sokoban", f"model.path={model}", *SMALL, "train.steps=2", "eval.every=1",
