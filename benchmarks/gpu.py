@@ -2,7 +2,7 @@
 
 python -m benchmarks.gpu [--out benchmarks/gpu.json] [--small] [--skip demonstration ...]
 
-It writes one JSON, from which the table of RESULTS.md is made (make docs). Under ten minutes on one card. ``--small`` takes
+It writes one JSON as it goes, from which the table of RESULTS.md is made (make docs). Under ten minutes on one card. ``--small`` takes
 tiny shapes, to see that it works; without a card that is all it does. vLLM's part is measured where vLLM is installed.
 """
 
@@ -207,8 +207,8 @@ def demonstration(steps: int) -> dict[str, Any]:
     return {"steps": steps, "seconds": seconds, "largest_logprob_gap": max(gaps), **success}
 
 
-def measure(small: bool, skip: Sequence[str] = ()) -> dict[str, Any]:
-    """All of it but what is skipped, as JSON."""
+def measure(small: bool, skip: Sequence[str] = (), out: Path | None = None) -> dict[str, Any]:
+    """All of it but what is skipped, as JSON; ``out`` has at any time what is measured by then."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     shapes = (SMALL_SHAPE,) if small else SHAPES
     counts = (4, 8) if small else CONCURRENT
@@ -232,6 +232,8 @@ def measure(small: bool, skip: Sequence[str] = ()) -> dict[str, Any]:
         print(f"{name} ...", flush=True)
         found[name] = None if name in skip else step()
         print(f"{name}: {found[name]}", flush=True)
+        if out is not None:
+            out.write_text(json.dumps(found, indent=1) + "\n")
         if device == "cuda":
             torch.cuda.empty_cache()
     return found
@@ -243,7 +245,7 @@ def table(found: dict[str, Any] | None) -> list[str]:
         return ["No card has been measured yet: `make bench-gpu` on one fills this table."]
     gaps = found["arithmetic"]
     memory = found["loss_memory"]
-    shown = found["demonstration"]
+    shown = found.get("demonstration")
     lines = [f"| {found['card']}, torch {found['torch']}, transformers {found['transformers']} | |"]
     lines.append("|---|---|")
     text = f"{gaps['mean_gap']:.2g} in the mean, {gaps['largest_gap']:.2g} at most"
@@ -256,7 +258,7 @@ def table(found: dict[str, Any] | None) -> list[str]:
             text = f"{step['tokens_per_second']:,.0f} tokens/s, MFU {mfu}, {step['peak_bytes'] / 1e9:.1f} GB"
             lines.append(row(f"learner's step, {name.removeprefix('learner_')}", text))
     for name in ("engine", "vllm"):
-        if found[name]:
+        if found.get(name):
             rates = ", ".join(f"{count}: {rate:,.0f}" for count, rate in found[name].items())
             which = "torch engine" if name == "engine" else "vLLM"
             lines.append(row(f"{which}, tokens/s by trajectories under way", rates))
@@ -285,9 +287,8 @@ def main() -> None:
     if not torch.cuda.is_available() and not given.small:
         print("there is no GPU here: nothing is measured (--small shows that it works)")
         return
-    found = measure(given.small, given.skip)
+    measure(given.small, given.skip, None if given.small else given.out)
     if not given.small:
-        given.out.write_text(json.dumps(found, indent=1) + "\n")
         print(f"written: {given.out}; make docs puts it into RESULTS.md")
 
 
