@@ -26,7 +26,8 @@ class FrozenLake(Described):
         frozen: chance of a square to be ice.
         slippery: whether two moves in three slide to a side (Gymnasium's ``is_slippery``).
         success_rate: chance of going where one wants on slippery ice (Gymnasium's).
-        min_cost: fewest actions a map must need, on ice that is not slippery.
+        min_cost, max_cost: fewest and most actions a map must need, on ice that is not slippery;
+            null is ``max_actions``.
         max_turns, max_actions_per_turn, max_actions: the budgets; null takes what suits the size.
 
     Raises:
@@ -45,6 +46,7 @@ class FrozenLake(Described):
         slippery: bool = False,
         success_rate: float = 1 / 3,
         min_cost: int = 2,
+        max_cost: int | None = None,
         max_turns: int | None = None,
         max_actions_per_turn: int | None = None,
         max_actions: int | None = None,
@@ -60,16 +62,19 @@ class FrozenLake(Described):
         actions = or_default(max_actions, 5 * size if slippery else 3 * size - 2)
         each = or_default(max_actions_per_turn, 1 if slippery else size)
         # A shortest way enters no square twice, so it has fewer moves than there are squares.
-        if not 1 <= min_cost <= min(actions, size * size - 1):
+        most = or_default(max_cost, actions)
+        most = min(most, actions)
+        if not 1 <= min_cost <= min(most, size * size - 1):
             raise ValueError(
-                f"min_cost={min_cost}: no {size}x{size} lake of at most {actions} actions needs"
-                " that many"
+                f"min_cost={min_cost}: no {size}x{size} lake of at most {most} actions"
+                " needs that many"
             )
         self.size = size
         self.frozen = frozen
         self.slippery = slippery
         self.success_rate = success_rate
         self.min_cost = min_cost
+        self.max_cost = most
         self.stochastic = slippery
         # 1.5 times the turns that the actions fill.
         turns = actions if slippery else math.ceil(1.5 * actions / max(1, each))
@@ -105,11 +110,11 @@ class FrozenLake(Described):
             cells[start] = "S"
             cells[goal] = "G"
             rows = tuple("".join(row) for row in cells.reshape(self.size, self.size))
-            if self.min_cost <= distance(rows) <= self.max_actions:
+            if self.min_cost <= distance(rows) <= self.max_cost:
                 return rows
         raise RuntimeError(
             f"no {self.size}x{self.size} lake with frozen={self.frozen} whose goal is"
-            f" {self.min_cost} to {self.max_actions} moves away, in 10,000 draws: freeze more, or"
+            f" {self.min_cost} to {self.max_cost} moves away, in 10,000 draws: freeze more, or"
             " ask for less"
         )
 

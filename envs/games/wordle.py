@@ -183,12 +183,14 @@ class Wordle(TextTask[str]):
         return [WORDS[rng.integers(len(WORDS))]]
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[str]]:
-        """The solver's guess, with what is known as its thought.
+        """Any word that fits all answers, with what is known as its thought.
 
         The thought is the letters whose place is known, the others that belong to the word, and the
         guess letter by letter.
         """
-        (word,) = self.solve()
+        # Which of them the solver takes is a search, which nobody learns from its guesses.
+        fitting = self.candidates or (self.word,)
+        word = fitting[rng.integers(len(fitting))]
         placed = ["_"] * 5
         other = set[str]()
         # The line of a reply that is no guess has no G or Y, and so tells nothing.
