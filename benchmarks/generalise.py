@@ -1,0 +1,284 @@
+"""What is learnt on instances harder than any that was demonstrated: by reinforcement learning, and by more supervision.
+
+python -m benchmarks.generalise sokoban [--model tiny] [--seeds 3] [--jobs 2] [FLAG=VALUE ...]
+
+The base is a model that was taught easy instances only (recipe=tiny). From it there are three ways on: ``rl``, the task's run of
+``ragen_lite.train`` with the flags given; ``rl_easy``, the same on easy instances only; and the control, more supervised learning
+on the recipe's own easy demonstrations, with as many tokens through forward and backward as ``rl`` of that seed (``--lr`` may name
+several learning rates). Each then plays the same test instances, easy and hard. What is finished in --folder is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ragen_lite.agents.environments import EnvSpec
+from ragen_lite.agents.rollout import Rollout
+from ragen_lite.agents.trajectory import Sampling
+from ragen_lite.config.schema import EngineConfig, ModelConfig
+from ragen_lite.envs.registry import find
+from ragen_lite.learning import generation
+from ragen_lite.learning.players import LocalPlayer
+from ragen_lite.models.loading import load_policy
+from ragen_lite.runs.demonstrations import from_policy
+from ragen_lite.runs.evaluation import Evaluator, play_scripted
+from ragen_lite.runs.statistics import bootstrap, proportion
+
+RECIPE = Path(__file__).parents[1] / "configs" / "recipe" / "tiny.yaml"
+DIFFICULTIES = ("easy", "hard")
+KINDS = ("sampled", "greedy")
+BATCH = (16, 4)  # groups and group size of the control, as in the recipe: 64 demonstrations
+DRAWN = 400  # demonstrations by which their length is known, to about 1%
+
+Wins = dict[str, list[float]]  # each episode's success, by kind
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared, and where it is kept.
+
+    Attributes:
+        task: by its short name.
+        entry: the recipe's entry of the task, its easy options and habits among it.
+        model: the base.
+        flags: further ones of ``rl`` and ``rl_easy``.
+        rates: learning rates of the control.
+        instances: of each difficulty.
+        folder: of all runs.
+        threads: of each run.
+    """
+
+    task: str
+    entry: dict[str, Any]
+    model: str
+    flags: tuple[str, ...]
+    rates: tuple[str, ...]
+    instances: int
+    folder: Path
+    threads: int
+
+    @property
+    def easy(self) -> dict[str, int]:
+        """The task's options that keep it easy: the recipe's."""
+        return {key: value for key, value in self.entry.items() if key.startswith("max_")}
+
+    @property
+    def hard(self) -> dict[str, int]:
+        """Those that leave out what is easy."""
+        return {f"min_{key.removeprefix('max_')}": most + 1 for key, most in self.easy.items()}
+
+    def ways(self) -> list[str]:
+        """The ways on from the base."""
+        return ["rl", "rl_easy", *(f"control_{rate}" for rate in self.rates)]
+
+    def run(self, way: str, seed: int) -> Path:
+        """The last checkpoint of one way on; it is trained where it is not there yet."""
+        name = f"{way}-{seed}"
+        if not list(self.folder.glob(f"*-{name}/finished")):
+            command, line = self.line(way, seed)
+            line += [f"run.dir={self.folder}", f"run.name={name}", "run.resume=auto"]
+            with (self.folder / f"{name}.log").open("a") as log:
+                subprocess.run(
+                    [sys.executable, "-m", f"ragen_lite.{command}", *line],
+                    stdout=log, stderr=subprocess.STDOUT, check=True,
+                    env=os.environ | {"OMP_NUM_THREADS": str(self.threads)},
+                )  # fmt: skip
+            (made := self.made(name)).joinpath("finished").touch()
+            print(f"{made.name} is trained", flush=True)
+        return max(
+            (self.made(name) / "checkpoints").iterdir(), key=lambda p: int(p.name.split("-")[1])
+        )
+
+    def made(self, name: str) -> Path:
+        """The folder of a run that was begun."""
+        return max(self.folder.glob(f"*-{name}/metrics.jsonl")).parent
+
+    def line(self, way: str, seed: int) -> tuple[str, list[str]]:
+        """Command and flags of a way on."""
+        shared = [
+            f"model.path={self.model}",
+            "eval.every=0",
+            "eval.instances=8",
+            "run.save_every=20",
+        ]
+        if not way.startswith("control"):
+            options = (
+                [f"{key}={value}" for key, value in self.easy.items()] if way == "rl_easy" else []
+            )
+            return "train", [f"env={self.task}", *options, f"seed={seed}", *shared, *self.flags]
+        demonstrations = self.tokens(seed) / self.demonstration_tokens()
+        groups, size = BATCH
+        return "sft", [
+            "env=mix", f"env.kwargs.tasks={as_flag({self.task: self.entry})}", "sample.max_tokens=96",
+            # No seed of the recipe: demonstrations that the base has not seen.
+            f"seed={1000 + seed}", f"train.groups={groups}", f"train.group_size={size}", "train.mini_batches=1",
+            f"train.steps={max(1, round(demonstrations / (groups * size)))}", "train.warmup=2", "train.schedule=linear",
+            f"train.lr={way.removeprefix('control_')}", *shared,
+        ]  # fmt: skip
+
+    def tokens(self, seed: int) -> int:
+        """How many tokens went through the learner in ``rl`` of a seed."""
+        return learnt_tokens(self.made(f"rl-{seed}"))
+
+    def demonstration_tokens(self) -> float:
+        """The mean length of a demonstration, in tokens."""
+        chat = load_policy(ModelConfig(self.model, dtype="float32")).chat
+        spec = EnvSpec(find("mix"), {"tasks": {self.task: self.entry}})
+        source = from_policy("teacher", spec, chat, 0)
+        return float(np.mean([len(source(1, place).token_ids) for place in range(DRAWN)]))
+
+    def measured(self, name: str, checkpoint: str) -> dict[str, Wins]:
+        """Success on the test instances of each difficulty, of a model that may be measured already."""
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            found = {d: play_model(checkpoint, self.spec(d), self.instances) for d in DIFFICULTIES}
+            path.write_text(json.dumps(found))
+        kept: dict[str, Wins] = json.loads(path.read_text())
+        return kept
+
+    def spec(self, difficulty: str) -> EnvSpec:
+        """The task at a difficulty."""
+        return EnvSpec(find(self.task), dict(self.easy if difficulty == "easy" else self.hard))
+
+
+def as_flag(value: Any) -> str:
+    """A dictionary of numbers as the command line takes it, where keys have no quotes.
+
+    >>> as_flag({"sokoban": {"max_cost": 6}})
+    '{sokoban:{max_cost:6}}'
+    """
+    if not isinstance(value, dict):
+        return str(value)
+    return "{" + ",".join(f"{key}:{as_flag(entry)}" for key, entry in value.items()) + "}"
+
+
+def learnt_tokens(run: Path) -> int:
+    """Tokens of the trajectories that a run learnt from, as often as it did."""
+    epochs = yaml.safe_load((run / "config.yaml").read_text())["train"]["epochs"]
+    found = 0
+    for path in (run / "trajectories").iterdir():
+        for line in gzip.decompress(path.read_bytes()).splitlines():
+            for context in json.loads(line)["contexts"]:
+                found += len(context["token_ids"]) if context["advantages"] is not None else 0
+    return int(found * epochs)
+
+
+def play_model(path: str, spec: EnvSpec, instances: int) -> Wins:
+    """A model's success on test instances, sampled at temperature 1 and greedy."""
+    policy = load_policy(ModelConfig(path))
+    engine, sync = generation.start_engine(generation.resolve(EngineConfig()).config, policy, 1.0)
+    player = LocalPlayer(Rollout(engine, policy.chat, spec, 0), sync)
+    played = Evaluator(player, Sampling(1.0, 96)).both("test", instances)
+    player.close()
+    return {kind: [float(episode.success) for episode in played[kind]] for kind in KINDS}
+
+
+# ---- the table ----
+
+
+def rate(wins: Sequence[float]) -> str:
+    """A share with its 95% Wilson interval."""
+    low, high = proportion(wins)
+    return f"{np.mean(wins):.1%} ({low:.1%} to {high:.1%})"
+
+
+def gain(first: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> str:
+    """How much more the first way wins, over all seeds, paired by instance."""
+    gains = np.array(first) - np.array(other)
+    keys = [i for _ in gains for i in range(gains.shape[1])]
+    low, high = bootstrap(gains.ravel().tolist(), keys)
+    return f"{gains.mean():+.1%} ({low:+.1%} to {high:+.1%})"
+
+
+def table(study: Study, seeds: int, found: dict[str, list[dict[str, Wins]]]) -> list[str]:
+    """A line a model, its success by difficulty; and what ``rl`` gains on each other way."""
+    columns = [(d, k) for d in DIFFICULTIES for k in KINDS]
+    lines = [
+        f"| {study.task} | seed | {' | '.join(f'{d}, {k}' for d, k in columns)} |",
+        "|---" * 6 + "|",
+    ]
+    for name in ("random", "solver"):
+        cells = []
+        for d in DIFFICULTIES:
+            wins = [
+                float(e.success)
+                for e in play_scripted(study.spec(d), name, "test", study.instances)
+            ]
+            cells += [rate(wins), ""]
+        lines.append(f"| {name} | | {' | '.join(cells)} |")
+    for name, models in found.items():
+        for seed, model in enumerate(models):
+            cells = [rate(model[d][k]) for d, k in columns]
+            lines.append(f"| {name} | {seed if name != 'base' else ''} | {' | '.join(cells)} |")
+    for name, models in found.items():
+        if name != "rl":
+            others = models * seeds if name == "base" else models
+            cells = [
+                gain([m[d][k] for m in found["rl"]], [m[d][k] for m in others]) for d, k in columns
+            ]
+            lines.append(f"| rl against {name}, paired | all | {' | '.join(cells)} |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("task")
+    parser.add_argument("flags", nargs="*", help="of ragen_lite.train, such as algo=gigpo")
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--lr", nargs="*", default=["2e-4", "1e-3"], help="of the control")
+    parser.add_argument("--instances", type=int, default=256, help="of each difficulty")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--folder", type=Path, default=Path("runs/generalise"))
+    given = parser.parse_args()
+    entry = yaml.safe_load(RECIPE.read_text())["env"]["kwargs"]["tasks"].get(given.task, {})
+    entry.pop("weight", None)
+    threads = max(1, (os.cpu_count() or 1) // given.jobs)
+    folder = given.folder / given.task
+    folder.mkdir(parents=True, exist_ok=True)
+    study = Study(
+        given.task,
+        entry,
+        given.model,
+        tuple(given.flags),
+        tuple(given.lr),
+        given.instances,
+        folder,
+        threads,
+    )
+    if not study.easy:
+        parser.error(
+            f"{given.task}: the recipe shows all of it, so nothing is harder than its demonstrations"
+        )
+    seeds = range(given.seeds)
+    found = {"base": [study.measured("base", given.model)]}
+    with ThreadPoolExecutor(given.jobs) as pool:
+        # The controls' length is that of rl.
+        for ways in (["rl"], study.ways()[1:]):
+            for way in ways:
+                checkpoints = list(pool.map(partial(study.run, way), seeds))
+                found[way] = [
+                    study.measured(f"{way}-{s}", str(c))
+                    for s, c in zip(seeds, checkpoints, strict=True)
+                ]
+    print("\n".join(table(study, given.seeds, found)))
+
+
+if __name__ == "__main__":
+    main()
