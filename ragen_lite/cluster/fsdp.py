@@ -45,6 +45,8 @@ class FSDPRanks(Ranks):
         address: tcp://HOST:PORT, where rank 0 is found.
     """
 
+    alone = False
+
     def __init__(self, rank: int, count: int, address: str) -> None:
         self.rank = rank
         self.count = count

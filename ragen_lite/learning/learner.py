@@ -60,6 +60,7 @@ class Learner:
     ) -> None:
         self.forward = forward_of(model)
         self.ranks = ranks
+        self.forward.share = ranks.alone
         ranks.shard(self.forward)
         # Never in training mode: with dropout, or a router's noise, the log-probs trained on would
         # not be those of the model that sampled.

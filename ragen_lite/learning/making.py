@@ -70,6 +70,7 @@ def frozen(model: Any, ranks: Ranks = ALONE) -> Reference:
     """A model of its own as the reference, in parts where there are several ``ranks``."""
     model.requires_grad_(False)
     forward = forward_of(model)
+    forward.share = ranks.alone
     ranks.shard(forward)
     return lambda: nullcontext(forward)
 

@@ -26,6 +26,8 @@ class Ranks:
 
     first = True
     """Whether this is the one that writes files."""
+    alone = True
+    """Whether its forward passes are nobody else's matter."""
 
     def shard(self, module: nn.Module) -> None:
         """Leave this rank its part of a module's weights; a forward pass brings them together."""

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ragen_lite.agents.engines.head import logits_of, vocabulary_size
 from ragen_lite.learning.batches import Batch, Sample, collate, to_device
+from ragen_lite.learning.prefixes import empty_cache, hidden_after, shared_length
 from ragen_lite.learning.ranks import ALONE, Ranks
 
 CHUNK = 2**24  # logits held at once; times 4 bytes, times about 4 copies in the backward pass
@@ -89,6 +90,13 @@ class PolicyForward(nn.Module):
     called apart from the decoder, so both are within this one.
     """
 
+    share = True
+    """Whether what all rows begin with may be read in a forward pass of its own.
+
+    Where the weights are in parts, every rank must make the same forward passes, so there it is
+    not.
+    """
+
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
@@ -107,7 +115,7 @@ class PolicyForward(nn.Module):
         time: with a vocabulary of 151,936 the logits of a whole batch never exist. Without a
         ``temperature`` there are hidden states only.
         """
-        hidden = trained_hidden(self.model.get_decoder(), batch)
+        hidden = trained_hidden(self.model.get_decoder(), batch, self.share)
         if temperature is None:
             return hidden, hidden, hidden
         size = max(1, chunk // vocabulary_size(self.model))
@@ -131,13 +139,24 @@ def token_logprobs(
     return logprobs, entropy
 
 
-def trained_hidden(decoder: Any, batch: Batch) -> Tensor:
-    """The hidden states that predict a batch's trained tokens, (N, hidden size)."""
-    # Without a mask: attention is causal, and pads stand at the right only.
-    output = decoder(input_ids=batch.token_ids, attention_mask=None, use_cache=False)
+def trained_hidden(decoder: Any, batch: Batch, share: bool = True) -> Tensor:
+    """The hidden states that predict a batch's trained tokens, (N, hidden size).
+
+    With ``share`` what all rows begin with is read once, where that pays.
+    """
+    width = batch.token_ids.shape[1]
     # The logits at a position predict the next token, hence the tokens before the trained ones.
-    hidden: Tensor = output.last_hidden_state.flatten(0, 1)[batch.predictors]
-    return hidden
+    places = batch.predictors % width
+    first = int(places.min()) if share and len(places) else 0
+    shared = shared_length(batch.token_ids, first)
+    cache = empty_cache(decoder) if shared else None
+    # Without a mask: attention is causal, and pads stand at the right only.
+    if cache is None:
+        output = decoder(input_ids=batch.token_ids, attention_mask=None, use_cache=False)
+        hidden: Tensor = output.last_hidden_state.flatten(0, 1)[batch.predictors]
+        return hidden
+    after = hidden_after(decoder, batch.token_ids, shared, cache)
+    return after[batch.predictors // width, places - shared]
 
 
 def scorer(
