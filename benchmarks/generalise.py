@@ -1,8 +1,8 @@
 """What is learnt on instances harder than any that was demonstrated: by reinforcement learning, and by more supervision.
 
-python -m benchmarks.generalise sokoban [--model tiny] [--seeds 3] [--jobs 2] [FLAG=VALUE ...]
+python -m benchmarks.generalise sokoban --model FOLDER [--seeds 3] [--jobs 2] [FLAG=VALUE ...]
 
-The base is a model that was taught easy instances only (recipe=tiny). From it there are three ways on: ``rl``, the task's run of
+The base is a model that was taught easy instances only (recipe=tiny_easy). From it there are three ways on: ``rl``, the task's run of
 ``ragen_lite.train`` with the flags given; ``rl_easy``, the same on easy instances only; and the control, more supervised learning
 on the recipe's own easy demonstrations, with as many tokens through forward and backward as ``rl`` of that seed (``--lr`` may name
 several learning rates). Each then plays the same test instances, easy and hard. What is finished in --folder is kept.
@@ -38,7 +38,7 @@ from ragen_lite.runs.demonstrations import from_policy
 from ragen_lite.runs.evaluation import Evaluator, play_scripted
 from ragen_lite.runs.statistics import bootstrap, proportion
 
-RECIPE = Path(__file__).parents[1] / "configs" / "recipe" / "tiny.yaml"
+RECIPE = Path(__file__).parents[1] / "configs" / "recipe" / "tiny_easy.yaml"
 DIFFICULTIES = ("easy", "hard")
 KINDS = ("sampled", "greedy")
 BATCH = (16, 4)  # groups and group size of the control, as in the recipe: 64 demonstrations
@@ -240,7 +240,7 @@ def main() -> None:
     )
     parser.add_argument("task")
     parser.add_argument("flags", nargs="*", help="of ragen_lite.train, such as algo=gigpo")
-    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--model", required=True, help="the base, a folder")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--lr", nargs="*", default=["2e-4", "1e-3"], help="of the control")
     parser.add_argument("--instances", type=int, default=256, help="of each difficulty")

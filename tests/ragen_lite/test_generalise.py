@@ -1,0 +1,67 @@
+"""The benchmark of what is learnt beyond the demonstrations: its options, its table, and all of it once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks.generalise import RECIPE, Study, gain, table
+from ragen_lite.envs.registry import check_options, find
+from ragen_lite.models.scratch import load_tokenizer, make_model
+
+
+def study(task: str, tmp_path: Path) -> Study:
+    entry = yaml.safe_load(RECIPE.read_text())["env"]["kwargs"]["tasks"][task]
+    return Study(task, entry, "tiny", (), ("1e-3",), 4, tmp_path, 1)
+
+
+def test_easy_and_hard_instances_are_apart(tmp_path: Path) -> None:
+    tasks = yaml.safe_load(RECIPE.read_text())["env"]["kwargs"]["tasks"]
+    graded = [task for task in tasks if study(task, tmp_path).easy]
+    assert {"sokoban", "rubik", "countdown", "knights_knaves"} <= set(graded)
+    for task in graded:
+        each = study(task, tmp_path)
+        check_options(find(task), each.easy)
+        check_options(find(task), each.hard)
+    assert study("sokoban", tmp_path).hard == {"min_cost": 7}
+
+
+def test_the_table_pairs_instances(tmp_path: Path) -> None:
+    wins = [1.0, 0.0, 1.0, 1.0]
+    lost = [1.0, 0.0, 0.0, 1.0]
+    assert gain([wins, wins], [lost, lost]).startswith("+25.0% (+0.0% to +75.0%")
+    better = {d: {"sampled": wins, "greedy": wins} for d in ("easy", "hard")}
+    worse = {d: {"sampled": lost, "greedy": lost} for d in ("easy", "hard")}
+    lines = table(study("rubik", tmp_path), 2, {"base": [worse], "rl": [better, better]})
+    assert (
+        lines[3].startswith("| solver | | 100.0%")
+        and "| rl | 1 | 75.0% (30.1% to 95.4%)" in lines[6]
+    )
+    assert lines[-1].startswith("| rl against base, paired | all | +25.0%")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_all_of_it_once(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer()
+    base = tmp_path / "base"
+    make_model(tokenizer, 32, 1, 2).save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    line = [
+        sys.executable, "-m", "benchmarks.generalise", "rubik", "train.steps=1", "train.groups=2", "sample.max_tokens=16",
+        "--model", str(base), "--seeds", "1", "--lr", "1e-3", "--instances", "2", "--folder", str(tmp_path),
+    ]  # fmt: skip
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| rl against control_1e-3, paired | all |" in done.stdout
+    # What is finished is kept.
+    again = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (
+        "is trained" in done.stdout
+        and "is trained" not in again.stdout
+        and "| control_1e-3 | 0 |" in again.stdout
+    )
