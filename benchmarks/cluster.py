@@ -22,11 +22,12 @@ import gymnasium as gym
 from ragen_lite.agents.contexts import FullContext
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.trajectory import Sampling, Start
-from ragen_lite.cluster.players import Players, PlayerSetup, Source
+from ragen_lite.cluster.players import Players, PlayerSetup
 from ragen_lite.cluster.ray_host import RayHost
 from ragen_lite.config.command_line import compose
 from ragen_lite.config.schema import EngineConfig, ModelConfig
-from ragen_lite.learning.scoring import scorer
+from ragen_lite.learning.learner import Learner
+from ragen_lite.learning.optim import Optim
 from ragen_lite.learning.sync import tolerance_of
 from ragen_lite.models.loading import load_policy
 from ragen_lite.train import finish_step, measure_start, open_trainer, train_step
@@ -69,15 +70,14 @@ def measure_players() -> None:
         spec=EnvSpec("benchmarks.cluster:Slow-v0", protocol="free"),
         contexts=FullContext(),
         threads=1,
+        tolerance=tolerance_of("float32"),
     )
-    policy = load_policy(setup.model)
-    tolerance = tolerance_of(policy.dtype)
-    source = Source(policy.model.named_parameters, scorer(policy.model, 1.0), tolerance)
+    learner = Learner(load_policy(setup.model).model, Optim(lr=0.0, steps=1))
     starts = [Start(seed) for seed in range(TRAJECTORIES)]
     host = RayHost(max(COUNTS), 1, 0, print)
     rates: dict[int, float] = {}
     for count in COUNTS:
-        players = Players(host, setup, count, source, SHARD, 0, print)
+        players = Players(host, setup, count, learner, SHARD, 0, print)
         players.hand_over(0)
         players.play(starts[: SHARD * count], Sampling(1.0, 2))  # environments are made
         seconds = []

@@ -19,7 +19,7 @@ from ragen_lite.algorithms.critics import NoCritic
 from ragen_lite.algorithms.kl import NoKL
 from ragen_lite.cluster.hosts import Host, ProcessHost
 from ragen_lite.cluster.learners import Learners, LearnersLost
-from ragen_lite.cluster.players import Players, PlayerSetup, Source
+from ragen_lite.cluster.players import Players, PlayerSetup
 from ragen_lite.config.groups import Algorithm, context_of, name_of
 from ragen_lite.config.schema import Config, ConfigError
 from ragen_lite.config.stages import stages_of
@@ -214,10 +214,10 @@ def make_player(
             spec=spec,
             contexts=contexts,
             threads=torch.get_num_threads(),
+            tolerance=tolerance_of(policy.dtype),
         )
-        source = Source(learner.tensors, learner.score, tolerance_of(policy.dtype))
         count = engines_of(config)
-        players = Players(host, setup, count, source, engine.shard, engine.restarts, note)
+        players = Players(host, setup, count, learner, engine.shard, engine.restarts, note)
         players.hand_over(learner.version)
         return players
     elsewhere = bool(config.train.workers)

@@ -119,30 +119,28 @@ class Learners:
 
     def begin_iteration(self, iteration: int, optimiser_steps: int) -> None:
         """See Learner."""
-        self._ask("begin_iteration", iteration, optimiser_steps)
+        self._ask("begin_iteration", None, iteration, optimiser_steps)
 
     def step(
         self, samples: Sequence[Sample], weights: Sequence[float], loss: Loss, moves: bool = True
     ) -> dict[str, float]:
         """See Learner. Raises NotFinite, LearnersLost."""
-        shared = self.host.share(list(samples))
-        metrics: dict[str, float] = self._ask("step", shared, list(weights), loss, moves)
+        metrics: dict[str, float] = self._ask("step", samples, list(weights), loss, moves)
         return metrics
 
     def score(self, samples: Sequence[Sample]) -> list[NDArray[np.float64]]:
         """See Learner."""
-        scores: list[NDArray[np.float64]] = self._ask("score", self.host.share(list(samples)))
+        scores: list[NDArray[np.float64]] = self._ask("score", samples)
         return scores
 
     def reference_gap(self, samples: Sequence[Sample]) -> list[NDArray[np.float64]]:
         """See Learner."""
-        shared = self.host.share(list(samples))
-        gaps: list[NDArray[np.float64]] = self._ask("reference_gap", shared)
+        gaps: list[NDArray[np.float64]] = self._ask("reference_gap", samples)
         return gaps
 
     def values(self, groups: Sequence[Group]) -> Values | None:
         """See Learner."""
-        return self._ask("values", self.host.share(list(groups))) if self._critic else None
+        return self._ask("values", groups) if self._critic else None
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """See Learner."""
@@ -159,8 +157,10 @@ class Learners:
         for rank in self._ranks:
             self.host.stop(rank)
 
-    def _ask(self, method: str, *arguments: Any) -> Any:
-        answer, self.updates = self._all("ask", method, *arguments)
+    def _ask(self, method: str, large: Sequence[Any] | None, *arguments: Any) -> Any:
+        """Call a method of every rank's learner, with what is large as the first argument."""
+        shared = () if large is None else (self.host.share(list(large)),)
+        answer, self.updates = self._all("ask", method, *shared, *arguments)
         return answer
 
     def _all(self, method: str, *arguments: Any) -> Any:

@@ -20,8 +20,8 @@ from ragen_lite.agents.trajectory import Progress, Sampling, Start, Trajectory, 
 from ragen_lite.cluster.hosts import PAUSE, Host, WorkerLost
 from ragen_lite.config.schema import EngineConfig, ModelConfig
 from ragen_lite.learning.generation import start_engine
-from ragen_lite.learning.players import Tensors, copy_weights, sampled_tokens, shards
-from ragen_lite.learning.scoring import Score
+from ragen_lite.learning.players import copy_weights, sampled_tokens, shards
+from ragen_lite.learning.protocol import Learning
 from ragen_lite.learning.sync import Probe, check_probe
 from ragen_lite.models.loading import load_policy
 
@@ -44,6 +44,7 @@ class PlayerSetup:
         spec: the task.
         contexts: what of a conversation each prompt holds.
         threads: of torch; how many work on a sum changes its rounding.
+        tolerance: how far an engine's log-probs may be from the learner's, in nats.
     """
 
     model: ModelConfig
@@ -53,6 +54,7 @@ class PlayerSetup:
     spec: EnvSpec
     contexts: ContextRule
     threads: int
+    tolerance: float
 
 
 class PlayerWorker:
@@ -97,21 +99,6 @@ class PlayerWorker:
         return figures, notes
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The learner, as players see it.
-
-    Attributes:
-        tensors: its present weights.
-        score: its log-probs of given tokens.
-        tolerance: how far an engine's may be from these, in nats.
-    """
-
-    tensors: Callable[[], Tensors]
-    score: Score
-    tolerance: float
-
-
 class Players:
     """Several players as one; see Player.
 
@@ -119,7 +106,7 @@ class Players:
         host: where they live.
         setup: what each is made from.
         count: how many there are.
-        source: whose weights they play with.
+        learner: whose weights they play with.
         shard: trajectories of a shard.
         restarts: how many of them may die in a run; each is replaced, and its shard played again.
         note: takes what a user should know.
@@ -130,7 +117,7 @@ class Players:
         host: Host,
         setup: PlayerSetup,
         count: int,
-        source: Source,
+        learner: Learning,
         shard: int | None,
         restarts: int,
         note: Note,
@@ -138,7 +125,7 @@ class Players:
         self.spec = setup.spec
         self.host = host
         self.setup = setup
-        self.source = source
+        self.learner = learner
         self.shard = shard
         self.restarts = restarts
         self.note = note
@@ -190,7 +177,7 @@ class Players:
 
     def hand_over(self, version: int) -> float:
         """See Player: the largest difference of all; an engine that is stale is named."""
-        weights = {name: tensor.detach().cpu().numpy() for name, tensor in self.source.tensors()}
+        weights = {name: tensor.detach().cpu().numpy() for name, tensor in self.learner.tensors()}
         self._weights = self.host.share(weights)
         self._version = version
         self._accepted = None
@@ -199,8 +186,8 @@ class Players:
             # Engines that say the very same are scored once.
             if probe != self._accepted:
                 who = f"engine {player} of {len(self._workers)}"
-                tolerance = self.source.tolerance
-                gaps.append(check_probe(probe, self.source.score, version, tolerance, who))
+                tolerance = self.setup.tolerance
+                gaps.append(check_probe(probe, self.learner.score, version, tolerance, who))
             self._accepted = probe
         return max(gaps)
 
@@ -265,7 +252,7 @@ class Players:
             return
         # The learner may have moved on by now, so it is held against what was accepted from others.
         accepted = self._accepted
-        if accepted is not None and probe_gap(probe, accepted) > self.source.tolerance:
+        if accepted is not None and probe_gap(probe, accepted) > self.setup.tolerance:
             raise StaleWeights(f"{who}, started again, does not have the weights of the others")
 
 

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.rollout import PromptTooLong, Rollout
 from ragen_lite.agents.trajectory import Completion, Sampling, Start, Stop, Trajectory
 from ragen_lite.cluster.hosts import WorkerLost
-from ragen_lite.cluster.players import Players, PlayerSetup, PlayerWorker, Source, probe_gap
+from ragen_lite.cluster.players import Players, PlayerSetup, PlayerWorker, probe_gap
 from ragen_lite.config.schema import EngineConfig, ModelConfig
 from ragen_lite.learning.generation import start_engine
 from ragen_lite.learning.players import LocalPlayer
@@ -33,6 +34,7 @@ SETUP = PlayerSetup(
     spec=EnvSpec("ragen_lite/Bandit-v0"),
     contexts=FullContext(),
     threads=1,
+    tolerance=1e-4,
 )
 STARTS = [Start(seed, "train", group=seed, member=m) for seed in range(4) for m in range(3)]
 SAMPLING = Sampling(1.0, 12)
@@ -50,7 +52,9 @@ Make = Callable[..., Players]
 @pytest.fixture
 def make(learner: Policy) -> Make:
     def made(host: LocalHost, count: int, **more: Any) -> Players:
-        source = Source(learner.model.named_parameters, scorer(learner.model, 1.0), 1e-4)
+        source = SimpleNamespace(
+            tensors=learner.model.named_parameters, score=scorer(learner.model, 1.0)
+        )
         given: dict[str, Any] = {"shard": 5, "restarts": 3, "note": lambda text: None} | more
         setup = given.pop("setup", SETUP)
         return Players(host, setup, count, given.pop("source", source), **given)
