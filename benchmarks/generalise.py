@@ -2,10 +2,11 @@
 
 python -m benchmarks.generalise sokoban --model FOLDER [--seeds 3] [--jobs 2] [FLAG=VALUE ...]
 
-The base is a model that was taught easy instances only (recipe=tiny_easy). From it there are three ways on: ``rl``, the task's run of
-``ragen_lite.train`` with the flags given; ``rl_easy``, the same on easy instances only; and the control, more supervised learning
-on the recipe's own easy demonstrations, with as many tokens through forward and backward as ``rl`` of that seed (``--lr`` may name
-several learning rates). Each then plays the same test instances, easy and hard. What is finished in --folder is kept.
+The base is a model that was taught easy instances only (recipe=tiny_easy). From it there are several ways on: ``rl``, the task's run
+of ``ragen_lite.train`` with the flags given; ``rl_easy`` and ``rl_hard``, the same on easy or on hard instances only; and the
+control, more supervised learning on the recipe's own easy demonstrations, with as many tokens through forward and backward as
+``rl`` of that seed (``--lr`` may name several learning rates). Each then plays the same test instances, easy and hard. What is
+finished in --folder is kept.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from ragen_lite.runs.statistics import bootstrap, proportion
 RECIPE = Path(__file__).parents[1] / "configs" / "recipe" / "tiny_easy.yaml"
 DIFFICULTIES = ("easy", "hard")
 KINDS = ("sampled", "greedy")
+OPTIONS_OF = {"rl_easy": "easy", "rl_hard": "hard"}  # by the way on, which instances it has
 BATCH = (16, 4)  # groups and group size of the control, as in the recipe: 64 demonstrations
 DRAWN = 400  # demonstrations by which their length is known, to about 1%
 
@@ -55,7 +57,7 @@ class Study:
         task: by its short name.
         entry: the recipe's entry of the task, its easy options and habits among it.
         model: the base.
-        flags: further ones of ``rl`` and ``rl_easy``.
+        flags: further ones of reinforcement learning.
         rates: learning rates of the control.
         instances: of each difficulty.
         folder: of all runs.
@@ -83,7 +85,7 @@ class Study:
 
     def ways(self) -> list[str]:
         """The ways on from the base."""
-        return ["rl", "rl_easy", *(f"control_{rate}" for rate in self.rates)]
+        return ["rl", *OPTIONS_OF, *(f"control_{rate}" for rate in self.rates)]
 
     def run(self, way: str, seed: int) -> Path:
         """The last checkpoint of one way on; it is trained where it is not there yet."""
@@ -116,9 +118,8 @@ class Study:
             "run.save_every=20",
         ]
         if not way.startswith("control"):
-            options = (
-                [f"{key}={value}" for key, value in self.easy.items()] if way == "rl_easy" else []
-            )
+            only: dict[str, int] = getattr(self, OPTIONS_OF.get(way, ""), {})
+            options = [f"{key}={value}" for key, value in only.items()]
             return "train", [f"env={self.task}", *options, f"seed={seed}", *shared, *self.flags]
         demonstrations = self.tokens(seed) / self.demonstration_tokens()
         groups, size = BATCH
@@ -242,6 +243,9 @@ def main() -> None:
     parser.add_argument("flags", nargs="*", help="of ragen_lite.train, such as algo=gigpo")
     parser.add_argument("--model", required=True, help="the base, a folder")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--ways", nargs="*", help="some of the ways on, such as rl_hard control_1e-3"
+    )
     parser.add_argument("--lr", nargs="*", default=["2e-4", "1e-3"], help="of the control")
     parser.add_argument("--instances", type=int, default=256, help="of each difficulty")
     parser.add_argument("--jobs", type=int, default=2)
@@ -266,11 +270,14 @@ def main() -> None:
         parser.error(
             f"{given.task}: the recipe shows all of it, so nothing is harder than its demonstrations"
         )
+    wanted = study.ways()[1:] if given.ways is None else given.ways
+    if unknown := set(wanted) - set(study.ways()):
+        parser.error(f"--ways {min(unknown)}: choose from {', '.join(study.ways()[1:])}")
     seeds = range(given.seeds)
     found = {"base": [study.measured("base", given.model)]}
     with ThreadPoolExecutor(given.jobs) as pool:
         # The controls' length is that of rl.
-        for ways in (["rl"], study.ways()[1:]):
+        for ways in (["rl"], wanted):
             for way in ways:
                 checkpoints = list(pool.map(partial(study.run, way), seeds))
                 found[way] = [
