@@ -30,14 +30,15 @@ from ragen_lite.runs.evaluation import (
     play_scripted,
 )
 from ragen_lite.runs.servers import served_policy
-from ragen_lite.runs.summaries import by_task, summarise
-from ragen_lite.runs.tables import compare_pairs, table, task_table
+from ragen_lite.runs.summaries import by_difficulty, by_task, summarise
+from ragen_lite.runs.tables import compare_pairs, part_table, table
 from ragen_lite.runs.terminal import safe
 
 SCRIPTED = ("random", "solver")
 SHORT = 20  # characters of a model's name that is shown whole
 Note = Callable[[str], None]
 Played = dict[str, list[Episode]]  # by the name of a column
+Measured = tuple[Played, dict[str, float]]  # and the hardest that the model was shown, by task
 
 
 def evaluate(config: Config) -> None:
@@ -56,15 +57,17 @@ def evaluate(config: Config) -> None:
     if config.eval.samples > 1 and not models:
         raise ConfigError(f"eval.samples={config.eval.samples} does nothing without a model")
     played: Played = {}
+    demonstrated: dict[str, float] = {}
     for path in models:
         measure = measure_server if path.startswith("openai:") else measure_model
-        found = measure(config, spec, path, lambda text: console.print(safe(text)))
+        found, told = measure(config, spec, path, lambda text: console.print(safe(text)))
+        demonstrated = told | demonstrated  # of two models the first decides what is hard
         name = label(path, models)
         played |= {f"{name} {kind}": episodes for kind, episodes in found.items()}
     names = list(played)
     for name in baselines(spec):
         played[name] = play_scripted(spec, name, config.eval.split, config.eval.instances)
-    show(console, config, spec, names, played)
+    show(console, config, spec, names, played, demonstrated)
 
 
 def part_of(config: Config) -> str:
@@ -97,7 +100,7 @@ def label(path: str, models: list[str]) -> str:
 # ---- playing ----
 
 
-def measure_server(config: Config, spec: EnvSpec, path: str, note: Note) -> Played:
+def measure_server(config: Config, spec: EnvSpec, path: str, note: Note) -> Measured:
     """A served model's episodes; half of its budget is for the sampled pass."""
     engine = config.engine
     policy = served_policy(spec, path, engine.name, engine.options, context_of(config))
@@ -117,10 +120,10 @@ def measure_server(config: Config, spec: EnvSpec, path: str, note: Note) -> Play
         finally:
             note(f"{policy.name} at {policy.url}: {policy.account}")
     policy.close()
-    return {"sampled": sampled, "greedy": greedy}
+    return {"sampled": sampled, "greedy": greedy}, {}
 
 
-def measure_model(config: Config, spec: EnvSpec, path: str, note: Note) -> Played:
+def measure_model(config: Config, spec: EnvSpec, path: str, note: Note) -> Measured:
     """A model's episodes, generated in this process."""
     choice = generation.resolve(config.engine, config.model.dtype)
     if choice.note:
@@ -135,7 +138,7 @@ def measure_model(config: Config, spec: EnvSpec, path: str, note: Note) -> Playe
         evaluator = Evaluator(player, sampling, on_progress)
         played = evaluator.both(config.eval.split, config.eval.instances, config.eval.samples)
     player.close()
-    return played
+    return played, policy.demonstrated
 
 
 @dataclass(slots=True)
@@ -180,8 +183,15 @@ def was_answered(episode: Episode) -> bool:
     return not (episode.error or "").startswith(SERVER)
 
 
-def show(console: Console, config: Config, spec: EnvSpec, names: list[str], played: Played) -> None:
-    """The table, the tasks of a mixture, the comparisons, and what failed.
+def show(
+    console: Console,
+    config: Config,
+    spec: EnvSpec,
+    names: list[str],
+    played: Played,
+    demonstrated: dict[str, float],
+) -> None:
+    """The table, the tasks of a mixture, the difficulties, the comparisons, and what failed.
 
     Raises ConfigError where no instance was answered to its end.
     """
@@ -197,8 +207,15 @@ def show(console: Console, config: Config, spec: EnvSpec, names: list[str], play
     title = f"{spec.id}, {config.eval.instances} instances of the {part_of(config)}"
     summaries = {name: summarise(episodes) for name, episodes in answered.items() if episodes}
     console.print(table(summaries, f"{title}; 95%: Wilson for success, bootstrap for return"))
-    if by_task(next(iter(answered.values()))):
-        console.print(task_table(answered, "success on each task; 95%: Wilson"))
+    parts = {
+        "success on each task": [by_task(e) for e in answered.values()],
+        "success on instances like the model's demonstrations (easy), and harder than any (hard)": [
+            by_difficulty(e, demonstrated) for e in answered.values()
+        ],
+    }
+    for what, columns in parts.items():
+        if columns[0]:
+            console.print(part_table(list(answered), columns, f"{what}; 95%: Wilson"))
     for first, other in pairs_of(names):
         compare(console, first, other, played)
     if failures:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ragen_lite.agents.trajectory import Episode
 from ragen_lite.runs.statistics import bootstrap, mcnemar, proportion
-from ragen_lite.runs.summaries import Summary, by_task, keys_of
+from ragen_lite.runs.summaries import Summary, keys_of
 
 LINES: dict[str, Callable[[Summary], str]] = {
     "instances": lambda s: f"{s.instances}",
@@ -49,10 +49,11 @@ def table(rows: dict[str, Summary], title: str) -> Any:
     return view
 
 
-def task_table(rows: Mapping[str, Sequence[Episode]], title: str) -> Any:
-    """A rich table of the success on each task of a mixture, a column a policy."""
-    view = _empty(title, "task", list(rows))
-    parts = [by_task(episodes) for episodes in rows.values()]
+def part_table(
+    names: Sequence[str], parts: Sequence[Mapping[str, Sequence[Episode]]], title: str
+) -> Any:
+    """A rich table of the success on parts of the instances, by label; a column a policy."""
+    view = _empty(title, "part", names)
     for label in sorted({label for part in parts for label in part}):
         view.add_row(escape(label), *(_rate(part.get(label, [])) for part in parts))
     return view

@@ -67,3 +67,10 @@ def test_a_model_knows_what_it_was_shown(tmp_path: Path) -> None:
     assert {"eval/success_easy", "eval/success_hard"} <= set(rows(made)[1])
     again = load_policy(ModelConfig(str(made / "checkpoints" / "step-2")))
     assert again.demonstrated == {"sokoban": 4.0}
+    measured = run(
+        "evaluate", "env=sokoban", f"model.path={model}", "eval.instances=24", cwd=tmp_path
+    )
+    assert measured.returncode == 0, measured.stderr
+    assert "harder than any (hard)" in measured.words and "| hard" in measured.words.replace(
+        "│", "|"
+    )
