@@ -157,7 +157,7 @@ class Learners:
         for rank in self._ranks:
             self.host.stop(rank)
 
-    def _ask(self, method: str, large: Sequence[Any] | None, *arguments: Any) -> Any:
+    def _ask(self, method: str, large: Sequence[Any] | None = None, *arguments: Any) -> Any:
         """Call a method of every rank's learner, with what is large as the first argument."""
         shared = () if large is None else (self.host.share(list(large)),)
         answer, self.updates = self._all("ask", method, *shared, *arguments)
