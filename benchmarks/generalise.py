@@ -33,6 +33,7 @@ from ragen_lite.agents.trajectory import Sampling
 from ragen_lite.config.schema import EngineConfig, ModelConfig
 from ragen_lite.envs.registry import find
 from ragen_lite.learning import generation
+from ragen_lite.learning.checkpoint_files import steps
 from ragen_lite.learning.players import LocalPlayer
 from ragen_lite.models.loading import load_policy
 from ragen_lite.runs.demonstrations import from_policy
@@ -101,9 +102,7 @@ class Study:
                 )  # fmt: skip
             (made := self.made(name)).joinpath("finished").touch()
             print(f"{made.name} is trained", flush=True)
-        return max(
-            (self.made(name) / "checkpoints").iterdir(), key=lambda p: int(p.name.split("-")[1])
-        )
+        return steps(self.made(name) / "checkpoints")[0][1]
 
     def made(self, name: str) -> Path:
         """The folder of a run that was begun."""

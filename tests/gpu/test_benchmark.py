@@ -30,6 +30,14 @@ def test_the_table_is_made_from_the_measurements() -> None:
     lines = gpu.table(found)
     assert "| learner's step, 0.5B | 60,000 tokens/s, MFU 18.0%, 20.0 GB |" in lines
     assert any("64: 1,000, 512: 4,000" in line for line in lines)
+    # One that was cut off has what it measured by then.
+    short = gpu.table(
+        {
+            name: found[name]
+            for name in ("card", "torch", "transformers", "arithmetic", "loss_memory")
+        }
+    )
+    assert short == lines[:4]
     assert gpu.table(None) == [
         "No card has been measured yet: `make bench-gpu` on one fills this table."
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 
 from ragen_lite.learning import scoring
 from ragen_lite.learning.batches import Batch, Sample, collate
+from ragen_lite.learning.exactness import Inexact, check_exact
 from ragen_lite.learning.prefixes import empty_cache, shared_length
 from ragen_lite.learning.scoring import PolicyForward
 from tests.fixtures import families
+from tests.fixtures.making import torch_engine
 
 ROWS = 6
 BEGINNING = 70
@@ -72,6 +75,23 @@ def test_the_beginning_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read == [BEGINNING]
     # The keys of a window are not those of the whole beginning.
     assert empty_cache(families.make("mistral").get_decoder()) is None
+
+
+def test_a_family_that_reads_it_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = families.make("llama")
+    engine = torch_engine(model, frozenset({2}), 300, slots=3)
+    real = scoring.hidden_after
+    monkeypatch.setattr(scoring, "hidden_after", lambda *told: real(*told) + 1.0)
+    with pytest.raises(Inexact, match="the learner's log-probs"):
+        check_exact(
+            engine,
+            model,
+            scoring.scorer(model, 1.0),
+            np.arange(3, 800),
+            1.0,
+            nullcontext,
+            "float32",
+        )
 
 
 def test_how_much_rows_share() -> None:
