@@ -34,6 +34,7 @@ class Answer:
         deadlock: whether the task is lost; None where it does not say.
         task: the label of the task in a mixture.
         system: the system prompt of the episode.
+        prefill: text that the replies to come begin with; part of ``reply`` where one has come.
         instance: the task's instance as text, after a reset; "" where the task does not say.
         info: all else that the task says, as values of JSON.
     """
@@ -51,6 +52,7 @@ class Answer:
     deadlock: bool | None = None
     task: str | None = None
     instance: str = ""
+    prefill: str = ""
     info: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -133,10 +135,13 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     "regret": _amount,
     "deadlock": _flag,
     "task": _text,
+    "prefill": _text,
 }
 
 
-def read(result: Any, system: str, reply: str = "", mixture: bool = False) -> Answer:
+def read(
+    result: Any, system: str, reply: str = "", mixture: bool = False, prefill: str = ""
+) -> Answer:
     """A reset's or a step's result as an Answer.
 
     Args:
@@ -145,6 +150,7 @@ def read(result: Any, system: str, reply: str = "", mixture: bool = False) -> An
         reply: that it answers.
         mixture: whether the environment is a mixture of ours, whose ``info["task"]`` is a label;
             anybody else's is their own.
+        prefill: of the replies, where ``info`` has none of its own.
 
     Raises EnvFailure for values that are not what Gymnasium promises, or that no file can hold.
     """
@@ -184,6 +190,7 @@ def read(result: Any, system: str, reply: str = "", mixture: bool = False) -> An
         regret=typed["regret"],
         deadlock=typed["deadlock"],
         task=typed["task"],
+        prefill=whole_text(prefill if typed["prefill"] is None else typed["prefill"], "prefill"),
         info=plain({k: v for k, v in info.items() if k not in taken}),
     )
 

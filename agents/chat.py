@@ -104,19 +104,19 @@ class Chat:
         self._closed = self._encode(self._closing, first=False)
         self._check()
 
-    def start(self, system: str, user: str) -> list[int]:
-        """Token ids of a conversation up to where its first reply begins."""
+    def start(self, system: str, user: str, prefill: str = "") -> list[int]:
+        """Token ids of a conversation up to where its first reply begins, behind its prefill."""
         before, between, after = self._start
-        parts = [*before, self._trimmed(system), *between, self._trimmed(user), *after]
+        parts = [*before, self._trimmed(system), *between, self._trimmed(user), *after, prefill]
         return self._encode(parts, first=True)
 
-    def follow(self, last_id: int, user: str) -> list[int]:
+    def follow(self, last_id: int, user: str, prefill: str = "") -> list[int]:
         """Token ids between a reply, whose last sampled token is ``last_id``, and the next one.
 
         A reply that was cut at its length gets its end token here, unsampled.
         """
         # The end is encoded in any case: it may swallow the blanks behind it.
-        parts = [*self._closing, *self._glue, self._trimmed(user), *self._opening]
+        parts = [*self._closing, *self._glue, self._trimmed(user), *self._opening, prefill]
         ids = self._encode(parts, first=False)
         return ids[len(self._closed) :] if last_id == self.end_id else ids
 

@@ -31,10 +31,14 @@ class BadContext(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A turn that was played: its message, and the tokens of its reply as they were sampled."""
+    """A turn that was played: its message, and the tokens of its reply as they were sampled.
+
+    ``prefill`` is the text that stands before them.
+    """
 
     observation: str
     reply_ids: tuple[int, ...]
+    prefill: str = ""
 
 
 class ContextRule(Protocol):
@@ -91,7 +95,12 @@ def goes_on(rule: ContextRule, played: int) -> bool:
 
 
 def prompt(
-    rule: ContextRule, chat: Chat, system: str, said: Sequence[Said], observation: str
+    rule: ContextRule,
+    chat: Chat,
+    system: str,
+    said: Sequence[Said],
+    observation: str,
+    prefill: str = "",
 ) -> list[int]:
     """The token ids of a prompt from its very beginning.
 
@@ -99,24 +108,25 @@ def prompt(
     Nothing in it is trained on.
     """
     shown = said[rule.first(len(said)) :]
+    if rule.thoughts == "drop":
+        shown = [without_thought(chat, turn) for turn in shown]
     messages = [*(turn.observation for turn in shown), observation]
-    ids = chat.start(system, messages[0])
-    for turn, following in zip(shown, messages[1:], strict=True):
-        reply = list(turn.reply_ids)
-        if rule.thoughts == "drop":
-            reply = without_thought(chat, reply)
+    prefills = [*(turn.prefill for turn in shown), prefill]
+    ids = chat.start(system, messages[0], prefills[0])
+    for turn, following, begun in zip(shown, messages[1:], prefills[1:], strict=True):
+        reply = turn.reply_ids
         ids += reply
         # A reply without an end token of its own gets one here.
-        ids += chat.follow(reply[-1] if reply else -1, following)
+        ids += chat.follow(reply[-1] if reply else -1, following, begun)
     return ids
 
 
-def without_thought(chat: Chat, reply: list[int]) -> list[int]:
-    """A reply without its thought; the very same tokens where it has none."""
-    text = chat.text(reply)
+def without_thought(chat: Chat, turn: Said) -> Said:
+    """A turn whose reply has no thought; the very same tokens where there was none."""
+    text = turn.prefill + chat.text(turn.reply_ids)
     if THOUGHT_ENDS not in text:
-        return reply
-    return chat.plain(text.rpartition(THOUGHT_ENDS)[2].lstrip("\n"))
+        return turn
+    return Said(turn.observation, tuple(chat.plain(text.rpartition(THOUGHT_ENDS)[2].lstrip("\n"))))
 
 
 def as_messages(

@@ -17,8 +17,9 @@ import gymnasium as gym
 import ragen_lite  # noqa: F401  (registers the tasks, in a child process too)
 from ragen_lite.agents.answer import Answer, EnvFailure, read
 from ragen_lite.agents.scripted import POLICIES, ScriptedPolicy
+from ragen_lite.envs.attributes import attribute
 from ragen_lite.envs.base import TextTask
-from ragen_lite.envs.dialogue import Dialogue, attribute
+from ragen_lite.envs.dialogue import Dialogue
 from ragen_lite.envs.process import START, Process, ProcessEnded
 from ragen_lite.envs.splits import policy_stream
 
@@ -65,6 +66,7 @@ class Handle:
     def __init__(self, env: Dialogue) -> None:
         self._env = env
         self._system = env.system
+        self._prefill = ""
         task = env.unwrapped
         self._mixture = isinstance(task, TextTask) and task.mixture
         self._result: Answer | EnvFailure = EnvFailure("nothing was asked of the environment")
@@ -73,6 +75,7 @@ class Handle:
         """Begin an episode; ``options`` hold the split and the member."""
         # The scripted policy draws apart from the environment, so that neither disturbs the other.
         self._rng = policy_stream(seed, options["member"])
+        self._prefill = ""
         self._call(lambda: ("", self._env.reset(seed=seed, options=options)))
         task = self._env.unwrapped
         if isinstance(task, TextTask) and isinstance(self._result, Answer):
@@ -94,7 +97,7 @@ class Handle:
     def _call(self, play: Any) -> None:
         try:
             reply, result = play()
-            self._result = read(result, self._system, reply, self._mixture)
+            self._result = read(result, self._system, reply, self._mixture, self._prefill)
         except EnvFailure as failure:
             self._result = failure
         # The one place where another's exception becomes data.
@@ -110,6 +113,7 @@ class Handle:
         if isinstance(self._result, EnvFailure):
             raise self._result
         self._system = self._result.system
+        self._prefill = self._result.prefill
         return self._result
 
     def close(self) -> None:

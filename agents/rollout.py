@@ -42,6 +42,7 @@ class _Playing:
     start: Start
     env: Handle
     observation: str = ""
+    prefill: str = ""
     system: str = ""
     instance: str = ""
     token_ids: list[int] = field(default_factory=list)
@@ -79,7 +80,7 @@ class _Playing:
                 **exchange,
             )
         )
-        self.said.append(Said(self.observation, completion.token_ids))
+        self.said.append(Said(self.observation, completion.token_ids, self.prefill))
         self.completion = None
 
     def close_context(self) -> None:
@@ -183,7 +184,8 @@ class Rollout:
                 for i, completion in self.engine.step():
                     playing[i].append_reply(completion)
                     # The environment reads the reply as text; its tokens stay as they were sampled.
-                    playing[i].env.step(self.chat.text(completion.token_ids))
+                    reply = self.chat.text(completion.token_ids)
+                    playing[i].env.step(playing[i].prefill + reply)
                     tokens += len(completion.token_ids)
                     asked.append(i)
                 on_progress(len(done), tokens)
@@ -219,7 +221,7 @@ class Rollout:
         playing.system = answer.system
         if playing.completion is None:
             playing.instance = answer.instance
-            new = self.chat.start(answer.system, answer.observation)
+            new = self.chat.start(answer.system, answer.observation, answer.prefill)
             fed = 0
         else:
             last = playing.completion.token_ids[-1]
@@ -235,6 +237,7 @@ class Rollout:
             self.engine.release(i)
         playing.feed(new)
         playing.observation = answer.observation
+        playing.prefill = answer.prefill
         self._submit(i, playing, sampling)
         return None
 
@@ -242,9 +245,10 @@ class Rollout:
         """The tokens of the next prompt: how many are there already, and the new ones."""
         if goes_on(self.contexts, len(playing.turns)):
             # Only what is new is encoded; nothing that was fed or sampled is ever encoded again.
-            return len(playing.token_ids), self.chat.follow(last, answer.observation)
-        whole = prompt(self.contexts, self.chat, answer.system, playing.said, answer.observation)
-        return 0, whole
+            added = self.chat.follow(last, answer.observation, answer.prefill)
+            return len(playing.token_ids), added
+        shown = (answer.system, playing.said, answer.observation, answer.prefill)
+        return 0, prompt(self.contexts, self.chat, *shown)
 
     def _has_room(self, tokens: int, sampling: Sampling) -> bool:
         """Whether a prompt of ``tokens`` and a reply fit the context. Raises PromptTooLong."""

@@ -53,6 +53,11 @@ class TextTask(gym.Env[str, ActT], Generic[ActT]):
     """
     mixture: bool = False
     """Whether an episode is one of several tasks, whose label its ``info`` says under ``task``."""
+    prefill: str = ""
+    """Text that every reply begins with.
+
+    It is put into the prompt, unsampled, and read as the reply's beginning.
+    """
     turn_penalty: float = 0.0
     """What an unreadable reply costs, in reward.
 

@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from ragen_lite.envs.attributes import attribute, difficulty_of
 from ragen_lite.envs.formats import PROTOCOLS, REMINDERS_ZH, Unreadable
 from ragen_lite.envs.spaces import text_space
 from ragen_lite.envs.splits import chance_stream
@@ -28,11 +29,6 @@ class _TurnSoFar:
     reward: float = 0.0
     terminated: bool = False
     truncated: bool = False
-
-
-def attribute(env: gym.Env[Any, Any], name: str, default: Any) -> Any:
-    """What a task or the outermost of its wrappers that has the attribute says."""
-    return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else default
 
 
 class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs):
@@ -53,8 +49,9 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         You have 9 actions left. Always output: <think> [your thoughts] ...
 
     ``info`` is the task's, plus ``difficulty`` where it tells one; of a reset, plus ``system``, the
-    system prompt; of a step, plus: ``actions`` (what was carried out, in words), ``unreadable``
-    (why, or None), and ``regret`` as the sum over the turn's actions where the task tells it.
+    system prompt, and ``prefill``, with which every reply must begin; of a step, plus: ``actions``
+    (what was carried out, in words), ``unreadable`` (why, or None), and ``regret`` as the sum over
+    the turn's actions where the task tells it.
 
     Args:
         env: any environment with text observations and Discrete or Text actions.
@@ -73,7 +70,7 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
             raise TypeError(
                 f"{env.unwrapped} observes {space}, but Dialogue needs a Text observation space"
             )
-        # Every attribute of a task has a default here, so an environment that is no TextTask works.
+        # Every attribute has a default here, so an environment that is no TextTask works.
         self._name_actions()
         self._read_budgets()
         name = protocol or attribute(env, "protocol", "think_answer")
@@ -83,6 +80,7 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         chinese = attribute(env, "language", "en") == "zh"
         self._reminder = REMINDERS_ZH[name] if chinese else self.protocol.reminder
         self._whole = bool(attribute(env, "conversation", False))
+        self.prefill = str(attribute(env, "prefill", ""))
         # The message's space holds the task's characters and those of the reminder, which may be
         # Chinese. A conversation is not framed, so its space is the task's own.
         letters = space.character_set | frozenset(self._reminder)
@@ -123,9 +121,8 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
                 "" if self.max_turns == 1 or self._whole else f"\nYou have {self.max_turns} turns."
             )
             return f"{rules}{turns}"
-        actions = (
-            attribute(self.env, "action_help", "") or f"The actions are {', '.join(self.names)}."
-        )
+        named = f"The actions are {', '.join(self.names)}."
+        actions = attribute(self.env, "action_help", "") or named
         return (
             f"{rules}\n{actions} You have {self.max_turns} turns, up to "
             f"{self.max_actions_per_turn} actions a turn (separated by{SEPARATOR.rstrip()}) and "
@@ -151,8 +148,8 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         self.turn = 1
         self.actions_taken = 0
         self._state = observation
-        start = {"actions": [], "unreadable": None, **info, **self._difficulty()}
-        return self._message(""), {**start, "system": self.system}
+        start = {"actions": [], "unreadable": None, "prefill": self.prefill, **info}
+        return self._message(""), {**start, **difficulty_of(self.env), "system": self.system}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Read one reply and carry out its actions; the observation is the next message.
@@ -172,7 +169,8 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         self.turn += 1
         # A conversation reads its replies itself and says in its own info what it could not read.
         if not self._whole:
-            info |= {"unreadable": why, **self._difficulty()}
+            info["unreadable"] = why
+        info |= difficulty_of(self.env)
         note = f"Your reply could not be read: {why}.\n" if why else ""
         terminated = turn.terminated or self.max_turns == 1  # one turn is answered, right or wrong
         spent = self.turn > self.max_turns or self.actions_taken >= self.max_actions
@@ -201,10 +199,6 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         known = [float(regret) for regret in regrets if regret is not None]
         regret = sum(known) if known and len(known) == len(regrets) else None
         return turn, {**info, "actions": words, "unreadable": None, "regret": regret}
-
-    def _difficulty(self) -> dict[str, float]:
-        told = None if self._whole else attribute(self.env, "difficulty", None)
-        return {} if told is None else {"difficulty": told}
 
     def _actions_left(self) -> int:
         return self.max_actions - self.actions_taken

@@ -9,6 +9,7 @@ from ragen_lite.agents.chat import Chat
 from ragen_lite.agents.contexts import (
     BadContext,
     FullContext,
+    Said,
     WindowContext,
     as_messages,
     without_thought,
@@ -79,8 +80,12 @@ def test_dropped_thoughts_leave_the_replies_as_sampled(chat: Chat) -> None:
     for turn in t.turns:
         ids = t.contexts[turn.context].token_ids[turn.start : turn.stop]
         assert chat.text(ids) == reply
-    assert without_thought(chat, chat.plain(NO)) == chat.plain("<answer>No</answer>")
-    assert without_thought(chat, [7, 8]) == [7, 8]
+    answer = tuple(chat.plain("<answer>No</answer>"))
+    assert without_thought(chat, Said("?", tuple(chat.plain(NO)))) == Said("?", answer)
+    # A thought that the prefill has begun goes with its beginning.
+    rest = tuple(chat.plain("No.</think><answer>No</answer>"))
+    assert without_thought(chat, Said("?", rest, "<think>")) == Said("?", answer)
+    assert without_thought(chat, Said("?", (7, 8), "So: ")) == Said("?", (7, 8), "So: ")
 
 
 def test_a_window_over_all_turns_is_the_whole_conversation(tiny: Policy) -> None:

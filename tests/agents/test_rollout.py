@@ -313,3 +313,23 @@ def test_a_record_is_plain_json(chat: Chat) -> None:
     assert context["token_ids"] == list(t.contexts[0].token_ids)
     assert sum(context["loss_mask"]) == sum(t.contexts[0].loss_mask)
     assert context["advantages"] == [1.0] * len(t.contexts[0].token_ids)
+
+
+def test_a_prefill_is_a_prompt_that_is_read_as_the_replys_beginning(chat: Chat, model: Any) -> None:
+    spec = EnvSpec("ragen_lite/Countdown-v0", {"template": "mini_r1", "reward": "mini_r1"})
+    engine = torch_engine(model, chat.stop_ids, 1000)
+    rollout = Rollout(engine, chat, spec, run_seed=0)
+    (played,) = rollout.play([Start(seed=1)], Sampling(1.0, 12))
+    played.check()
+    (turn,) = played.turns
+    (context,) = played.contexts
+    task = spec.make()
+    message, info = task.reset(seed=1, options={"split": "train"})
+    prefill = info["prefill"]
+    assert prefill.endswith("<think>")
+    prompt = chat.start(task.system, message, prefill)
+    assert list(context.token_ids[: turn.start]) == prompt
+    assert chat.text(prompt).endswith(prefill)
+    sampled = context.token_ids[turn.start : turn.stop]
+    assert turn.reply == prefill + chat.text(sampled)
+    assert turn.info["rewards"].keys() == {"mini_r1_format", "accuracy"}
