@@ -25,7 +25,7 @@ from ragen_lite.envs.answers.countdown import Countdown
 from ragen_lite.envs.answers.knights_knaves.english import BadPuzzle, parse_statement, read_answer
 from ragen_lite.envs.answers.knights_knaves.task import KnightsKnaves
 from ragen_lite.envs.answers.math import grading
-from ragen_lite.envs.answers.math.task import TEMPLATES
+from ragen_lite.envs.answers.templates import TEMPLATES
 from ragen_lite.envs.answers.word_problems import WordProblems
 from ragen_lite.envs.formats import PROTOCOLS, Unreadable
 from ragen_lite.envs.games.wordle import Wordle

@@ -8,15 +8,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ragen_lite.envs.base import TextTask
+from ragen_lite.envs.answers.asking import AnswerTask
+from ragen_lite.envs.answers.rewards.outcomes import STRICT, TINYZERO_NUMBER
 from ragen_lite.envs.spaces import text_space
-from ragen_lite.envs.splits import one_of, requested_split
+from ragen_lite.envs.splits import requested_split
 
-# What an answer earns: (no whole number, wrong, right). An unreadable reply earns 0.
-REWARDS = {
-    "tinyzero": (0.0, 0.1, 1.0),  # TinyZero, verl/utils/reward_score/multiply.py
-    "strict": (0.0, 0.0, 1.0),
-}
+RULES = "Work out the result. The answer is one whole number, in digits."
+EARNED = {"tinyzero": TINYZERO_NUMBER, "strict": STRICT}
 # The longest product of two operands has 24 digits. 40 is far above, and quick to read.
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
 # Groups of three must be whole: 1,200, but not 12,00.
@@ -74,14 +72,16 @@ def columns(a: int, b: int, operator: str) -> list[str]:
     return steps
 
 
-class Arithmetic(TextTask[str]):
+class Arithmetic(AnswerTask):
     """What is a + b, or a - b? One turn.
 
     Args:
         digits: the longest operand. Each operand is drawn by itself as TinyZero draws it: one time
             in three with a digit less, else up to ``digits`` digits.
         operators: some of ``+-*``.
-        reward: ``tinyzero`` (0 for no whole number, 0.1 wrong, 1 right) or ``strict`` (0, 0, 1).
+        reward: ``tinyzero`` (0 for no whole number, 0.1 wrong, 1 right) or ``strict`` (0, 0, 1);
+            with a template, weights of whole replies (see AnswerTask).
+        template: null, or a name of envs/answers/templates.py, such as ``tinyzero``.
 
     Raises:
         ValueError: an option out of its range.
@@ -90,15 +90,14 @@ class Arithmetic(TextTask[str]):
     """
 
     metadata = {"render_modes": ["ansi"], "render_fps": 1}
-    max_turns = max_actions_per_turn = max_actions = 1
-    turn_penalty = 0.0
     default = "+-"  # the operators where none are given
 
     def __init__(
         self,
         digits: int = 2,
         operators: str | None = None,
-        reward: str = "tinyzero",
+        reward: str | dict[str, float] = "tinyzero",
+        template: str | None = None,
         render_mode: str | None = None,
     ) -> None:
         operators = self.default if operators is None else operators
@@ -110,18 +109,17 @@ class Arithmetic(TextTask[str]):
             or not set(operators) <= set("+-*")
         ):
             raise ValueError(f"operators={operators!r}: give some of +-*, each once")
-        one_of("reward", reward, REWARDS)
         self.digits = digits
         self.operators = operators
         self.render_mode = render_mode
-        self.no_number, self.wrong, self.right = REWARDS[reward]
         self.observation_space = text_space(60)
         self.action_space = gym.spaces.Text(40, min_length=0, charset="0123456789+-")
+        self.earned = self.use(template, reward, EARNED)
 
     @property
     def instructions(self) -> str:
         """The system prompt."""
-        return "Work out the result. The answer is one whole number, in digits."
+        return self.template.system if self.template else RULES
 
     def _operand(self) -> int:
         # Uniform below 10**digits, so small numbers with fewer digits come up too.
@@ -158,24 +156,46 @@ class Arithmetic(TextTask[str]):
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Score an answer; every answer ends the episode."""
+        if self.template:
+            return self.judge(action)
         value = whole_number(action)
         success = value == self.answer
-        reward = self.no_number if value is None else self.right if success else self.wrong
+        earned = self.earned
+        reward = earned.unsaid if value is None else earned.right if success else earned.wrong
         return self.render(), reward, True, False, {"success": success, "value": value}
+
+    def _asked(self) -> str:
+        return f"What is {self.a} {self.operator} {self.b}?"
+
+    def question(self) -> str:
+        """See AnswerTask."""
+        return f"{self._asked()} {RULES}"
+
+    def golds(self) -> tuple[str, ...]:
+        """See AnswerTask."""
+        return (str(self.answer),)
+
+    def grade(self, answer: str, gold: str) -> bool:
+        """See AnswerTask."""
+        return whole_number(answer) == int(gold)
+
+    def parses(self, answer: str) -> bool:
+        """Whether an answer is a whole number."""
+        return whole_number(answer) is not None
 
     def render(self) -> str:  # type: ignore[override]
         """The question."""
-        return f"What is {self.a} {self.operator} {self.b}?"
+        return self.message() if self.template else self._asked()
 
     def solve(self) -> list[str]:
         """The answer."""
-        return [str(self.answer)]
+        return [self.reply_with(str(self.answer))]
 
     def guess(self, rng: np.random.Generator) -> list[str]:
         """A random number of at most as many digits as an answer may have."""
         # A product has up to twice as many digits as its factors.
         digits = rng.integers(10, size=self.digits * (1 + ("*" in self.operators)))
-        return [str(int("".join(map(str, digits))))]
+        return [self.reply_with(str(int("".join(map(str, digits)))))]
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[str]]:
         """The answer; the thought works it out in writing.
@@ -186,16 +206,16 @@ class Arithmetic(TextTask[str]):
         if self.operator != "*":
             # A difference below 0 is worked out the other way round, so its sign is said first.
             sign = "minus, " if self.answer < 0 else ""
-            return sign + ", ".join(columns(self.a, self.b, self.operator)), self.solve()
+            steps = ", ".join(columns(self.a, self.b, self.operator))
+            return self.teach(sign + steps, str(self.answer))
         # 305 is taken apart into 5 and 300; zeros add nothing.
         parts = [
             int(digit) * 10**place
             for place, digit in enumerate(reversed(str(self.b)))
             if digit != "0"
         ]
-        return " + ".join(
-            f"{self.a} * {part} = {self.a * part}" for part in reversed(parts)
-        ), self.solve()
+        thought = " + ".join(f"{self.a} * {part} = {self.a * part}" for part in reversed(parts))
+        return self.teach(thought, str(self.answer))
 
 
 class Multiplication(Arithmetic):

@@ -12,6 +12,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from ragen_lite.envs.answers.asking import AnswerTask
+from ragen_lite.envs.answers.countdown_puzzles import Puzzle, load_puzzles
 from ragen_lite.envs.answers.expression import (
     LONGEST,
     OPERATORS,
@@ -20,17 +22,11 @@ from ragen_lite.envs.answers.expression import (
     evaluate,
     solve,
 )
-from ragen_lite.envs.base import TextTask
+from ragen_lite.envs.answers.rewards.outcomes import MINI_R1, STRICT, TINYZERO_TEXT
 from ragen_lite.envs.spaces import text_space
 from ragen_lite.envs.splits import one_of, requested_split
 
-# What an answer earns: (readable but wrong, right). An unreadable reply earns 0.
-REWARDS = {
-    "tinyzero": (0.1, 1.0),  # TinyZero, verl/utils/reward_score/countdown.py
-    # mini-deepseek-r1 and unlock-deepseek: 1 for the format, 1 for the equation
-    "mini_r1": (1.0, 2.0),
-    "strict": (0.0, 1.0),
-}
+EARNED = {"tinyzero": TINYZERO_TEXT, "mini_r1": MINI_R1, "strict": STRICT}
 # The system prompt and the message, by language.
 RULES = {
     "en": (
@@ -45,7 +41,7 @@ RULES = {
 STATES = {"en": "Numbers: {numbers}. Target: {target}.", "zh": "数字：{numbers}。目标：{target}。"}
 
 
-class Countdown(TextTask[str]):
+class Countdown(AnswerTask):
     """One turn: an expression that equals the target and uses every number exactly once.
 
     Args:
@@ -56,19 +52,22 @@ class Countdown(TextTask[str]):
         reward: ``tinyzero`` (0 unreadable, 0.1 wrong, 1 right), ``mini_r1`` (0, 1, 2) or ``strict``
             (0, 0, 1). What is readable is Dialogue's rule, not theirs: a thought and an answer that
             is not empty, with or without a line break between (TinyZero itself reads an answer
-            without a thought too: ``env.protocol=answer``).
+            without a thought too: ``env.protocol=answer``). With a template, weights of whole
+            replies (see AnswerTask).
         language: of the rules and the instance, ``en`` or ``zh``.
+        template: null, or a name of envs/answers/templates.py, such as ``tinyzero``.
+        data: null (puzzles are made up), or a file or hub id of published ones; numbers and targets
+            are then theirs.
 
     Raises:
         ValueError: an option out of its range.
 
-    Every instance is built from a solution. ``info``: success; value (the answer's, as text, or
-    None); why (what is wrong with the answer, or None).
+    Every made up instance is built from a solution. ``info``: success; value (the answer's, as
+    text, or None); why (what is wrong with the answer, or None).
     """
 
     metadata = {"render_modes": ["ansi"], "render_fps": 1}
-    max_turns = max_actions_per_turn = max_actions = 1
-    turn_penalty = 0.0
+    example = "(1 + 2) / 3"
 
     def __init__(
         self,
@@ -79,8 +78,10 @@ class Countdown(TextTask[str]):
         min_target: int = 10,
         max_target: int = 100,
         operators: str = OPERATORS,
-        reward: str = "tinyzero",
+        reward: str | dict[str, float] = "tinyzero",
         language: str = "en",
+        template: str | None = None,
+        data: str | None = None,
         render_mode: str | None = None,
     ) -> None:
         if not 2 <= min_numbers <= max_numbers <= 6:
@@ -97,7 +98,6 @@ class Countdown(TextTask[str]):
             or not set(operators) <= set(OPERATORS)
         ):
             raise ValueError(f"operators={operators!r}: give some of {OPERATORS}, each once")
-        one_of("reward", reward, REWARDS)
         one_of("language", language, RULES)
         self.min_numbers = min_numbers
         self.max_numbers = max_numbers
@@ -108,19 +108,31 @@ class Countdown(TextTask[str]):
         self.render_mode = render_mode
         # In one fixed order, so that the same operators in another order are the same task.
         self.operators = "".join(o for o in OPERATORS if o in operators)
-        self.tried, self.solved, self.language = *REWARDS[reward], language
+        self.language = language
+        self.data = data
+        # Read at once, so that what is wrong with the data is said here and not in a reset.
+        if data is not None:
+            load_puzzles(data)
         self.observation_space = text_space(200, frozenset("".join(STATES.values())))
         self.action_space = gym.spaces.Text(
             LONGEST, min_length=0, charset="0123456789() " + self.operators
         )
+        self.earned = self.use(template, reward, EARNED)
 
     @property
     def instructions(self) -> str:
         """The system prompt, in the task's language."""
+        return self.template.system if self.template else self._rules()
+
+    def _rules(self) -> str:
         return RULES[self.language].format(operators=" ".join(self.operators))
 
-    def _instance(self) -> tuple[tuple[int, ...], int, str, list[str]]:
-        """An instance: numbers, target, an expression that reaches it, and its steps.
+    def instance_count(self, split: str) -> int | None:
+        """The puzzles of a split; None where they are made up."""
+        return None if self.data is None else len(load_puzzles(self.data)[split])
+
+    def _instance(self) -> Puzzle:
+        """An instance with a solution.
 
         Two random terms are combined by a random operator until one term is left. Its value is the
         target, so every instance has a solution. Targets are not uniform: they are what random
@@ -151,7 +163,7 @@ class Countdown(TextTask[str]):
                 ((value, text),) = terms
                 if value.denominator == 1 and self.min_target <= value <= self.max_target:
                     # Every operation is written in brackets; the outermost pair goes.
-                    return numbers, int(value), text[1:-1], steps
+                    return Puzzle(numbers, int(value), text[1:-1], tuple(steps))
         raise RuntimeError(
             f"no target from {self.min_target} to {self.max_target} comes out of {self.min_numbers}"
             f" to {self.max_numbers} numbers from {self.smallest} to {self.largest} by"
@@ -163,10 +175,16 @@ class Countdown(TextTask[str]):
     ) -> tuple[str, dict[str, Any]]:
         """Draw an instance of ``options["split"]`` (``train`` where it is left out)."""
         super().reset(seed=seed)
-        # Sorted, so that the same puzzle in another order is the same instance.
-        self.numbers, self.target, self.known, self.steps = self.draw(
-            requested_split(options), self._instance, lambda made: f"{sorted(made[0])} -> {made[1]}"
-        )
+        split = requested_split(options)
+        if self.data is None:
+            puzzle = self.draw(split, self._instance, lambda made: made.text)
+        else:
+            puzzle = self.pick_row(load_puzzles(self.data)[split], split, seed, self.data)
+            self.instance = puzzle.text
+        self.numbers = puzzle.numbers
+        self.target = puzzle.target
+        self.known = puzzle.known
+        self.steps = puzzle.steps
         return self.render(), {"success": False, "value": None, "why": None}
 
     @property
@@ -180,28 +198,50 @@ class Countdown(TextTask[str]):
         ``info["value"]`` is the expression's exact value, such as ``7/2``; None where it cannot be
         read.
         """
+        if self.template:
+            return self.judge(action)
         info: dict[str, Any] = {"success": False, "value": None, "why": None}
         try:
             value, used = evaluate(action, self.operators)
         except BadExpression as error:
-            return self.render(), self.tried, True, False, info | {"why": str(error)}
+            return self.render(), self.earned.unsaid, True, False, info | {"why": str(error)}
         # Compared as sorted lists, since a number may be given twice.
         if sorted(used) != sorted(self.numbers):
             info["why"] = f"it uses {sorted(used)}, not {sorted(self.numbers)}"
         elif value != self.target:
             info["why"] = f"it equals {value}, not {self.target}"
         info |= {"success": info["why"] is None, "value": str(value)}
-        return self.render(), self.solved if info["success"] else self.tried, True, False, info
+        reward = self.earned.right if info["success"] else self.earned.wrong
+        return self.render(), reward, True, False, info
+
+    def _state(self) -> str:
+        numbers = " ".join(map(str, self.numbers))
+        return STATES[self.language].format(numbers=numbers, target=self.target)
+
+    def question(self) -> str:
+        """See AnswerTask."""
+        return f"{self._rules()} {self._state()}"
+
+    def golds(self) -> tuple[str, ...]:
+        """See AnswerTask; any expression that reaches the target is right."""
+        return (str(self.target),)
+
+    def grade(self, answer: str, gold: str) -> bool:
+        """See AnswerTask."""
+        try:
+            value, used = evaluate(answer, self.operators)
+        except BadExpression:
+            return False
+        return sorted(used) == sorted(self.numbers) and value == self.target
 
     def render(self) -> str:  # type: ignore[override]
         """The numbers and the target, in the task's language."""
-        return STATES[self.language].format(
-            numbers=" ".join(map(str, self.numbers)), target=self.target
-        )
+        return self.message() if self.template else self._state()
 
-    def solve(self) -> list[str]:
-        """The expression that the instance was built from."""
-        return [self.known]
+    def solve(self) -> list[str] | None:
+        """The expression that the instance was built from; of published ones, one that is found."""
+        known = self.known or self.search()
+        return None if known is None else [self.reply_with(known)]
 
     def search(self) -> str | None:
         """An expression found by exhaustive search; None where there is none.
@@ -221,8 +261,11 @@ class Countdown(TextTask[str]):
             i = int(rng.integers(len(terms) - 1))
             operator = self.operators[rng.integers(len(self.operators))]
             terms[i : i + 2] = [f"({terms[i]} {operator} {terms[i + 1]})"]
-        return [terms[0].removeprefix("(").removesuffix(")")]
+        return [self.reply_with(terms[0].removeprefix("(").removesuffix(")"))]
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[str]]:
         """The solution; the thought is its operations one by one."""
-        return ", ".join(self.steps), self.solve()
+        known = self.known or self.search()
+        if known is None:
+            return "", self.guess(rng)
+        return self.teach(", ".join(self.steps), known)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ragen_lite.agents.trajectory import Trajectory
 from ragen_lite.envs.names import resolve
-from ragen_lite.runs.summaries import success_by_part
+from ragen_lite.runs.summaries import reward_by_function, success_by_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,9 @@ METRICS = {
     "rollout/success/TASK": Metric("the same on one task of a mixture"),
     "rollout/success_easy": Metric("the same on instances like those the model was shown in sft"),
     "rollout/success_hard": Metric("the same on harder instances than any it was shown"),
+    "rollout/reward/NAME": Metric(
+        "mean of a reward function, unweighted, where a task has several"
+    ),
     "rollout/return": Metric("mean undiscounted return", f"{SUMMARIES}:mean_return"),
     "rollout/turns": Metric("turns a trajectory", f"{SUMMARIES}:mean_turns"),
     "rollout/reply_tokens": Metric("tokens a reply", f"{SUMMARIES}:mean_reply_tokens"),
@@ -131,4 +134,5 @@ def rollout_metrics(
     """The metrics of METRICS that follow from a step's trajectories; 0 for one that has none."""
     found = {name: resolve(m.of)(trajectories) for name, m in METRICS.items() if m.of}
     parts = success_by_part("rollout", trajectories, demonstrated)
+    parts |= reward_by_function("rollout", trajectories)
     return {name: 0.0 if v is None else v for name, v in found.items()} | parts

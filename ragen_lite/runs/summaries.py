@@ -197,6 +197,20 @@ def success_by_part(
     return tasks | {f"{group}/success_{kind}": success(part) for kind, part in kinds}
 
 
+def reward_by_function(group: str, episodes: Sequence[Episode]) -> dict[str, float]:
+    """The mean of each reward function that a task tells of, as ``GROUP/reward/NAME``.
+
+    Where a function could not tell, it counts in no mean.
+    """
+    found: dict[str, list[float]] = {}
+    for turn in all_turns(episodes):
+        told = turn.info.get("rewards")
+        for name, value in told.items() if isinstance(told, Mapping) else ():
+            if isinstance(value, (int, float)):
+                found.setdefault(f"{group}/reward/{name}", []).append(float(value))
+    return {name: float(np.mean(values)) for name, values in sorted(found.items())}
+
+
 def as_measurement(
     played: Mapping[str, Sequence[Episode]], demonstrated: Mapping[str, float]
 ) -> dict[str, Any]:

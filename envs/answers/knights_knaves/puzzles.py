@@ -177,9 +177,6 @@ def _sorted(statement: Statement, numbers: dict[int, int]) -> str:
     return f"{kind}({','.join(parts)})"
 
 
-# ---- puzzles ----
-
-
 @dataclass(frozen=True, slots=True)
 class Puzzle:
     """A puzzle in words and in logic.
@@ -192,6 +189,7 @@ class Puzzle:
         roles: the words for (truthful, lying), or the other way round where ``flipped``.
         flipped: whether the first role is the one that lies.
         order: in which the people speak; empty is their own order.
+        wording: the puzzle in somebody else's English; empty where ``text`` writes it.
     """
 
     statements: tuple[Statement, ...]
@@ -201,6 +199,12 @@ class Puzzle:
     roles: tuple[str, str] = ROLES[0]
     flipped: bool = False
     order: tuple[int, ...] = ()
+    wording: str = ""
+
+    @property
+    def logic(self) -> str:
+        """See ``canonical``."""
+        return canonical(self.statements)
 
     @property
     def identities(self) -> list[str]:
@@ -209,6 +213,8 @@ class Puzzle:
 
     def text(self) -> str:
         """The puzzle in English."""
+        if self.wording:
+            return self.wording
         truthful, liar = self.roles[::-1] if self.flipped else self.roles
         rules = {truthful: "always tell the truth", liar: "always lie"}
         first, second = self.roles
@@ -239,6 +245,7 @@ def perturbed(
         depth: of a new statement, as for ``draw_statement``.
         width: of a new statement.
     """
+    puzzle = replace(puzzle, wording="")
     people = len(puzzle.names)
     if change == "names":
         yield replace(puzzle, names=Dice(rng).some(UNCOMMON, people))
@@ -257,21 +264,14 @@ def perturbed(
     for person, statement in enumerate(puzzle.statements):
         if change == "statement":
             dice = Dice(rng)
-            options += [
-                (person, draw_statement(dice, person, people, depth, width)) for _ in range(20)
-            ]
+            drawn = [draw_statement(dice, person, people, depth, width) for _ in range(20)]
+            options += [(person, new) for new in drawn]
             continue
-        others = [
-            (kind, j)
-            for kind in ("telling-truth", "lying")
-            for j in range(people)
-            if (kind, j) != ("lying", person)
-        ]
-        options += [
-            (person, with_leaf(statement, path, leaf))
-            for path in leaves(statement)
-            for leaf in others
-        ]
+        claims = [(kind, j) for kind in ("telling-truth", "lying") for j in range(people)]
+        others = [claim for claim in claims if claim != ("lying", person)]
+        places = leaves(statement)
+        new_ones = [with_leaf(statement, path, leaf) for path in places for leaf in others]
+        options += [(person, new) for new in new_ones]
     for k in rng.permutation(len(options)):
         person, new = options[k]
         statements = (*puzzle.statements[:person], new, *puzzle.statements[person + 1 :])

@@ -6,37 +6,43 @@ The puzzles are made in puzzles.py; their English is in english.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from ragen_lite.envs.answers.asking import AnswerTask
 from ragen_lite.envs.answers.knights_knaves.english import SAYINGS, article, read_answer
+from ragen_lite.envs.answers.knights_knaves.published import read_row
 from ragen_lite.envs.answers.knights_knaves.puzzles import (
     NAMES,
     PERTURBATIONS,
     Dice,
     Puzzle,
-    canonical,
     draw_statement,
     perturbed,
     solutions,
     truth,
 )
-from ragen_lite.envs.base import TextTask
+from ragen_lite.envs.answers.rewards.outcomes import LOGIC_RL, STRICT
+from ragen_lite.envs.answers.rows import load_rows
 from ragen_lite.envs.spaces import text_space
-from ragen_lite.envs.splits import belongs, one_of, requested_split
+from ragen_lite.envs.splits import belongs, requested_split
 
-# What a readable answer earns: (not every person named, wrong, right); and what an unreadable reply
-# costs.
-REWARDS = {
-    # Format 1 or -1, plus answer 2, -1.5 or -2: totals of 3 (right), -0.5 (wrong), -1 (not every
-    # person named) and -3 (unreadable).
-    "logic_rl": (-1.0, -0.5, 3.0, 3.0),
-    "strict": (0.0, 0.0, 1.0, 0.0),
-}
+EARNED = {"logic_rl": LOGIC_RL, "strict": STRICT}
+RULES = (
+    "Solve the puzzle. Say of every person, one a line, who they are, in the puzzle's own words,"
+    " for example: (1) Zoey is a knight\n(2) Oliver is a knave"
+)
 
 
-class KnightsKnaves(TextTask[str]):
+@lru_cache(maxsize=8)
+def load_puzzles(data: str) -> dict[str, tuple[Puzzle, ...]]:
+    """The puzzles of a file or a hub data set by split. Raises what ``load_rows`` raises."""
+    return load_rows(data, None, ("train", "test"), read_row, lambda puzzle: puzzle.logic)
+
+
+class KnightsKnaves(AnswerTask):
     """Who is a knight, who is a knave? One turn.
 
     Args:
@@ -44,7 +50,11 @@ class KnightsKnaves(TextTask[str]):
         depth, width: how deep statements nest, and how many parts ``and`` and ``or`` may have.
         reward: ``logic_rl`` (3 right, -0.5 wrong, -1 not every person named, -3 unreadable) or
             ``strict`` (1 or 0). What is readable is Dialogue's rule, which is Logic-RL's and asks
-            for more: nothing outside the tags, and an answer that is not empty.
+            for more: nothing outside the tags, and an answer that is not empty. With a template,
+            weights of whole replies (see AnswerTask).
+        template: null, or a name of envs/answers/templates.py, such as ``logic_rl``.
+        data: null (puzzles are made up), or a file or hub id of published ones, of which those
+            with ``min_people`` to ``max_people`` are taken.
         perturb: null, or what is changed about a puzzle, for evaluation: ``statement`` (one is
             replaced), ``leaf`` (one leaf of one is changed), either so that the solution is another
             one; ``names`` (uncommon ones), ``roles`` (another pair of words), ``flipped`` (knights
@@ -58,7 +68,7 @@ class KnightsKnaves(TextTask[str]):
     """
 
     metadata = {"render_modes": ["ansi"], "render_fps": 1}
-    max_turns = max_actions_per_turn = max_actions = 1
+    example = "(1) Zoey is a knight\n(2) Oliver is a knave"
 
     def __init__(
         self,
@@ -66,8 +76,10 @@ class KnightsKnaves(TextTask[str]):
         max_people: int = 3,
         depth: int = 2,
         width: int = 2,
-        reward: str = "logic_rl",
+        reward: str | dict[str, float] = "logic_rl",
         perturb: str | None = None,
+        template: str | None = None,
+        data: str | None = None,
         render_mode: str | None = None,
     ) -> None:
         if not 2 <= min_people <= max_people <= 8:
@@ -76,7 +88,6 @@ class KnightsKnaves(TextTask[str]):
             # At depth 1 everybody makes a bare claim about one person. Then no solution is the only
             # one: everybody's role can be turned round.
             raise ValueError(f"depth={depth}, width={width}: both are 2 to 5")
-        one_of("reward", reward, REWARDS)
         if perturb is not None and perturb not in PERTURBATIONS:
             raise ValueError(
                 f"unknown perturb {perturb!r}: choose one of {', '.join(PERTURBATIONS)}, or null"
@@ -87,17 +98,28 @@ class KnightsKnaves(TextTask[str]):
         self.width = width
         self.perturb = perturb
         self.render_mode = render_mode
-        self.unnamed, self.wrong, self.right, self.turn_penalty = REWARDS[reward]
         self.observation_space = text_space(20_000)
         self.action_space = text_space(1000)
+        self.data = data
+        self.earned = self.use(template, reward, EARNED)
+        # Read at once, so that what is wrong with the data is said here and not in a reset.
+        if data is not None:
+            self._published("train")
 
     @property
     def instructions(self) -> str:
         """The system prompt; the puzzle itself tells the rules of its island."""
-        return (
-            "Solve the puzzle. Say of every person, one a line, who they are, in the puzzle's own"
-            " words, for example: (1) Zoey is a knight\n(2) Oliver is a knave"
-        )
+        return self.template.system if self.template else RULES
+
+    def instance_count(self, split: str) -> int | None:
+        """The puzzles of a split; None where they are made up."""
+        return None if self.data is None else len(self._published(split))
+
+    def _published(self, split: str) -> list[Puzzle]:
+        """The data's puzzles with as many people as are asked for."""
+        assert self.data is not None
+        sizes = range(self.min_people, self.max_people + 1)
+        return [puzzle for puzzle in load_puzzles(self.data)[split] if len(puzzle.names) in sizes]
 
     def _instance(self) -> Puzzle:
         """A puzzle with exactly one solution: statements are drawn until they have it."""
@@ -129,16 +151,17 @@ class KnightsKnaves(TextTask[str]):
         # Where no change of a puzzle has another solution, or none is of the split, the next puzzle
         # is drawn.
         for _ in range(1_000):
-            puzzle = self.draw(split, self._instance, lambda made: canonical(made.statements))
+            puzzle = self._base_puzzle(split, seed)
             changed = (
                 perturbed(puzzle, change, self.np_random, self.depth, self.width)
                 if change
                 else [puzzle]
             )
             for new in changed:
-                self.instance = canonical(new.statements)
-                # A puzzle with another statement may belong to another split.
-                if belongs(self.instance, split):
+                self.instance = new.logic
+                # A puzzle with another statement may belong to another split; one of published data
+                # is in the split that the data have put it into.
+                if self.data or belongs(self.instance, split):
                     self.puzzle = new
                     return self.render(), {
                         "success": False,
@@ -150,24 +173,51 @@ class KnightsKnaves(TextTask[str]):
             " people"
         )
 
+    def _base_puzzle(self, split: str, seed: int | None) -> Puzzle:
+        """A puzzle before a change."""
+        if self.data is None:
+            return self.draw(split, self._instance, lambda made: made.logic)
+        puzzle = self.pick_row(self._published(split), split, seed, self.data)
+        self.instance = puzzle.logic
+        return puzzle
+
     @property
     def difficulty(self) -> float:
         """How many people there are."""
         return len(self.puzzle.names)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Score an answer; every answer ends the episode.
-
-        The reward is one of the three of REWARDS. What an unreadable reply costs is Dialogue's.
-        """
+        """Score an answer; every answer ends the episode."""
+        if self.template:
+            return self.judge(action)
         read = read_answer(action, self.puzzle.names, self.puzzle.roles)
         success = read == self.puzzle.identities
-        reward = self.unnamed if read is None else self.right if success else self.wrong
+        earned = self.earned
+        reward = earned.unsaid if read is None else earned.right if success else earned.wrong
         return self.render(), reward, True, False, {"success": success, "read": read}
+
+    def question(self) -> str:
+        """See AnswerTask."""
+        return self.puzzle.text()
+
+    def golds(self) -> tuple[str, ...]:
+        """See AnswerTask."""
+        return (self._answer(self.puzzle.identities),)
+
+    def _roles(self, answer: str) -> list[str] | None:
+        return read_answer(answer, self.puzzle.names, self.puzzle.roles)
+
+    def grade(self, answer: str, gold: str) -> bool:
+        """See AnswerTask."""
+        return self._roles(answer) == self.puzzle.identities
+
+    def parses(self, answer: str) -> bool:
+        """Whether an answer gives everybody a role."""
+        return self._roles(answer) is not None
 
     def render(self) -> str:  # type: ignore[override]
         """The puzzle."""
-        return self.puzzle.text()
+        return self.message() if self.template else self.question()
 
     def _answer(self, identities: Sequence[str]) -> str:
         """An answer in Logic-RL's form, a line a person: ``(1) Zoey is a knight``."""
@@ -178,11 +228,12 @@ class KnightsKnaves(TextTask[str]):
 
     def solve(self) -> list[str]:
         """The solution in Logic-RL's form, a line a person."""
-        return [self._answer(self.puzzle.identities)]
+        return [self.reply_with(self._answer(self.puzzle.identities))]
 
     def guess(self, rng: np.random.Generator) -> list[str]:
         """Random roles, each of the two with probability 1/2."""
-        return [self._answer([self.puzzle.roles[rng.integers(2)] for _ in self.puzzle.names])]
+        roles = [self.puzzle.roles[rng.integers(2)] for _ in self.puzzle.names]
+        return [self.reply_with(self._answer(roles))]
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[str]]:
         """The solution; the thought tries one assignment after the other up to the right one.
@@ -201,4 +252,4 @@ class KnightsKnaves(TextTask[str]):
             thoughts.append(f"{roles}: {' '.join('yes' if fit else 'no' for fit in shown)}")
             if all(fits):
                 break
-        return ", ".join(thoughts), self.solve()
+        return self.teach(", ".join(thoughts), self._answer(self.puzzle.identities))

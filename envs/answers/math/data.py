@@ -1,22 +1,16 @@
-"""Questions with answers, from the hub by ``datasets`` or from a file.
-
-Malformed rows are counted and named.
-"""
+"""Questions with answers, of the data sets that there are."""
 
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 from ragen_lite.envs.answers.math.numbers import bare, number
-from ragen_lite.envs.files import BadRow, datasets_package, file_records, form_of
+from ragen_lite.envs.answers.rows import load_rows
+from ragen_lite.envs.files import BadRow
 from ragen_lite.envs.formats import last_boxed
-from ragen_lite.envs.splits import ALL, SPLITS, shuffled, split_of
 
 # The usual names of the two columns; the first one that a record has counts.
 QUESTIONS = ("question", "problem", "prompt", "input", "query")
@@ -134,47 +128,6 @@ def _encodable(text: str) -> bool:
     return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
-def read_rows(
-    records: Iterable[tuple[str, Any]],
-    bad_rows: str,
-    question: str | None = None,
-    answer: str | None = None,
-) -> tuple[Row, ...]:
-    """The rows of records; malformed ones are skipped with one warning, or refused.
-
-    Args:
-        records: pairs of a name, such as ``line 3``, and a record; a BadRow stands for a record
-            that could not be read.
-        bad_rows: ``skip`` or ``refuse``.
-        question: as for ``read_row``.
-        answer: as for ``read_row``.
-
-    Raises:
-        ValueError: malformed rows are refused, or no row is left.
-    """
-    rows = []
-    bad = []
-    for name, record in records:
-        try:
-            if isinstance(record, BadRow):
-                raise record
-            rows.append(read_row(record, question, answer))
-        except BadRow as error:
-            bad.append(f"{name}: {error}")
-    if bad:
-        # Five are named, and all are counted.
-        more = " ..." if len(bad) > 5 else ""
-        told = (
-            f"{len(bad)} of {len(bad) + len(rows)} rows are malformed: {'; '.join(bad[:5])}{more}"
-        )
-        if bad_rows == "refuse" or not rows:
-            raise ValueError(told)
-        warnings.warn(f"{told}; they are skipped (bad_rows=refuse refuses them)", stacklevel=2)
-    if not rows:
-        raise ValueError("there is no row")
-    return tuple(rows)
-
-
 # Cached, so that the many environments of a run read their data once.
 @lru_cache(maxsize=8)
 def load(
@@ -182,59 +135,22 @@ def load(
 ) -> dict[str, tuple[Row, ...]]:
     """The rows of a source by split.
 
-    A source's own test split is the test split; else content decides, as everywhere. ``all`` are
-    all of its rows.
-
     Args:
-        data: a name of HUB, a hub id, or a file that ``file_records`` reads.
-        config: the configuration of a hub data set.
-        bad_rows: as for ``read_rows``.
+        data: a name of HUB, or as for ``load_rows``.
+        config: as for ``load_rows``.
+        bad_rows: as for ``load_rows``.
         question: as for ``read_row``.
         answer: as for ``read_row``.
 
-    Raises:
-        ValueError: no such file, malformed rows that are refused, or no row.
-        ImportError: ``datasets`` is not installed.
+    Raises what ``load_rows`` raises.
     """
-    read = partial(read_rows, bad_rows=bad_rows, question=question, answer=answer)
-    path = Path(data).expanduser()
-    if path.is_file() or form_of(path):
-        if not path.is_file():
-            raise ValueError(f"data={data}: there is no such file")
-        return _held_out(_divided(read(file_records(path))))
-    name, known_config, training, testing = HUB.get(data, (data, None, "train", "test"))
-    parts = datasets_package().load_dataset(name, config or known_config)
-
-    def part(split: str) -> tuple[Row, ...]:
-        return read((f"{split} row {i}", record) for i, record in enumerate(parts[split], 1))
-
-    # Three cases: a test split only, which is for evaluation; no test split; both.
-    if training not in parts and testing in parts:
-        return _held_out({"train": (), "val": (), "test": part(testing)})
-    if testing not in parts:
-        return _held_out(_divided(part(training if training in parts else next(iter(parts)))))
-    # The tenth that content would test on is trained on, since the source has its own test split.
-    # A question of that split is taken out of the others, wherever it stands a second time.
-    divided = _divided(part(training))
-    tested = part(str(testing))
-    questions = {row.question for row in tested}
-    rest = [row for row in (*divided["train"], *divided["test"]) if row.question not in questions]
-    val = tuple(row for row in divided["val"] if row.question not in questions)
-    return _held_out({"train": tuple(rest), "val": val, "test": tested})
+    read = partial(read_row, question=question, answer=answer)
+    name, usual, *parts = HUB.get(data, (data, None, "train", "test"))
+    training, testing = map(str, parts)
+    wanted = config or usual
+    return load_rows(str(name), wanted, (training, testing), read, text_of, bad_rows)
 
 
-def _held_out(parts: dict[str, tuple[Row, ...]]) -> dict[str, tuple[Row, ...]]:
-    """The parts, those to measure on in an order of their own, and ``all``."""
-    found = {"train": parts["train"]}
-    for split in ("val", "test"):
-        found[split] = shuffled(parts[split], lambda row: row.question)
-    whole = (*parts["train"], *parts["val"], *parts["test"])
-    found[ALL] = shuffled(whole, lambda row: row.question)
-    return found
-
-
-def _divided(rows: tuple[Row, ...]) -> dict[str, tuple[Row, ...]]:
-    """The rows by the split that their question's text decides."""
-    return {
-        split: tuple(row for row in rows if split_of(row.question) == split) for split in SPLITS
-    }
+def text_of(row: Row) -> str:
+    """The question's text, which decides its split."""
+    return row.question

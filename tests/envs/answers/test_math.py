@@ -20,17 +20,11 @@ from ragen_lite.envs.answers.math import data as math_data
 from ragen_lite.envs.answers.math import grading
 from ragen_lite.envs.answers.math.data import BadRow, read_row
 from ragen_lite.envs.answers.math.numbers import bare, number
-from ragen_lite.envs.answers.math.task import TEMPLATES, Math, last_said
-from ragen_lite.envs.answers.rewards import (
-    PRESETS,
-    REWARDS,
-    Attempt,
-    cosine,
-    kimi_lengths,
-    overlong,
-    repetition,
-    weights_of,
-)
+from ragen_lite.envs.answers.math.task import Math
+from ragen_lite.envs.answers.rewards.attempt import Attempt
+from ragen_lite.envs.answers.rewards.lengths import cosine, kimi_lengths, overlong, repetition
+from ragen_lite.envs.answers.rewards.table import PRESETS, REWARDS, weights_of
+from ragen_lite.envs.answers.templates import TEMPLATES, last_said
 from ragen_lite.envs.dialogue import Dialogue
 
 
