@@ -36,6 +36,7 @@ class EnvSpec:
     id: str
     kwargs: dict[str, Any] = field(default_factory=dict)
     protocol: str | None = None
+    prefill: str | None = None
 
     def make(self) -> Dialogue:
         """The Dialogue itself.
@@ -43,7 +44,7 @@ class EnvSpec:
         Raises what Gymnasium and the task raise for an unknown id or a wrong option.
         """
         env: gym.Env[Any, Any] = gym.make(self.id, disable_env_checker=True, **self.kwargs)
-        return Dialogue(env, self.protocol)
+        return Dialogue(env, self.protocol, self.prefill)
 
     def open(self) -> Handle:
         """The Dialogue behind a handle, in a process of its own where the task has a time limit."""

@@ -56,14 +56,17 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
     Args:
         env: any environment with text observations and Discrete or Text actions.
         protocol: one of PROTOCOLS; the task's own where it is left out.
+        prefill: what every reply begins with, unsampled; the task's own where it is left out.
 
     Raises:
         ValueError: unknown protocol.
         TypeError: observations that are no Text, or actions that are neither Discrete nor Text.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], protocol: str | None = None) -> None:
-        gym.utils.RecordConstructorArgs.__init__(self, protocol=protocol)
+    def __init__(
+        self, env: gym.Env[Any, Any], protocol: str | None = None, prefill: str | None = None
+    ) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self, protocol=protocol, prefill=prefill)
         gym.Wrapper.__init__(self, env)
         space = env.observation_space
         if not isinstance(space, gym.spaces.Text):
@@ -80,7 +83,7 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         chinese = attribute(env, "language", "en") == "zh"
         self._reminder = REMINDERS_ZH[name] if chinese else self.protocol.reminder
         self._whole = bool(attribute(env, "conversation", False))
-        self.prefill = str(attribute(env, "prefill", ""))
+        self.prefill = str(attribute(env, "prefill", "")) if prefill is None else prefill
         # The message's space holds the task's characters and those of the reminder, which may be
         # Chinese. A conversation is not framed, so its space is the task's own.
         letters = space.character_set | frozenset(self._reminder)
@@ -148,8 +151,10 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         self.turn = 1
         self.actions_taken = 0
         self._state = observation
-        start = {"actions": [], "unreadable": None, "prefill": self.prefill, **info}
-        return self._message(""), {**start, **difficulty_of(self.env), "system": self.system}
+        start = {"actions": [], "unreadable": None, **info, **difficulty_of(self.env)}
+        # A mixture's task may have one of its own.
+        start["prefill"] = self.prefill or info.get("prefill", "")
+        return self._message(""), {**start, "system": self.system}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Read one reply and carry out its actions; the observation is the next message.

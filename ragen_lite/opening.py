@@ -179,6 +179,8 @@ def learner_setup(config: Config, algorithm: Algorithm | None) -> LearnerSetup:
         steps=train.steps * per_step,
         warmup=train.warmup * per_step,
         schedule=train.schedule,
+        lr_end=train.lr_end,
+        betas=(train.betas[0], train.betas[1]),
         weight_decay=train.weight_decay,
         grad_clip=train.grad_clip,
         microbatch_tokens=train.microbatch_tokens,

@@ -76,7 +76,8 @@ def open_trainer(config: Config) -> Iterator[SupervisedTrainer]:
         session = open_session(config, policy, spec, run, display.note)
         hardest = policy.demonstrated
         policy.note_demonstrated(hardest)
-        source = make_source(config.demos, spec, policy.chat, config.seed, hardest)
+        longest = policy.max_model_len
+        source = make_source(config.demos, spec, policy.chat, config.seed, longest, hardest)
         trainer = SupervisedTrainer(
             session=session,
             source=source,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ragen_lite.envs.files import BadRow, datasets_package, file_records, form_of
+from ragen_lite.envs.files import FORMS, BadRow, datasets_package, file_records, form_of
 from ragen_lite.envs.splits import ALL, SPLITS, shuffled, split_of
 
 RowT = TypeVar("RowT")
@@ -69,7 +69,7 @@ def load_rows(
     all of its rows.
 
     Args:
-        data: a hub id, or a file that ``file_records`` reads.
+        data: a hub id, a file that ``file_records`` reads, or a folder of such files.
         config: the configuration of a hub data set.
         parts: of a hub data set, the split to train on and that to test on.
         read: makes a row of a record.
@@ -81,17 +81,18 @@ def load_rows(
         ImportError: ``datasets`` is not installed.
     """
     path = Path(data).expanduser()
-    if path.is_file() or form_of(path):
-        if not path.is_file():
-            raise ValueError(f"data={data}: there is no such file")
-        rows = read_rows(file_records(path), read, bad_rows)
-        return _held_out(_divided(rows, key), key)
+    if form_of(path) and not path.is_file():
+        raise ValueError(f"data={data}: there is no such file")
     training, testing = parts
-    found = _from_hub(data, config)
+    if path.is_file():
+        found: Mapping[str, Any] = {training: list(file_records(path))}
+    elif path.is_dir():
+        found = _from_folder(path, training, testing)
+    else:
+        found = _from_hub(data, config)
 
     def part(split: str) -> tuple[RowT, ...]:
-        records = ((f"{split} row {i}", record) for i, record in enumerate(found[split], 1))
-        return read_rows(records, read, bad_rows)
+        return read_rows(found[split], read, bad_rows)
 
     # Three cases: a test split only, which is for evaluation; no test split; both.
     if training not in found and testing in found:
@@ -109,11 +110,31 @@ def load_rows(
     return _held_out({"train": tuple(rest), "val": val, "test": tested}, key)
 
 
-def _from_hub(data: str, config: str | None) -> Mapping[str, Any]:
-    """A hub data set. Raises ValueError where it cannot be had."""
+def _from_folder(folder: Path, training: str, testing: str) -> dict[str, Any]:
+    """The records of a folder's files, those below it too, each with its place.
+
+    Files whose name begins with ``test`` are the part to test on. Raises ValueError where there is
+    none to read.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and form_of(path))
+    found: dict[str, Any] = {}
+    for path in files:
+        part = found.setdefault(testing if path.name.startswith("test") else training, [])
+        name = path.relative_to(folder)
+        part += [(f"{name}, {place}", record) for place, record in file_records(path)]
+    if not found:
+        raise ValueError(f"data={folder}: no file in it is of the form {FORMS}")
+    return found
+
+
+def _from_hub(data: str, config: str | None) -> dict[str, Any]:
+    """The records of a hub data set, each with its place, by part.
+
+    Raises ValueError where it cannot be had.
+    """
     datasets = datasets_package()
     try:
-        found: Mapping[str, Any] = datasets.load_dataset(data, config)
+        parts = datasets.load_dataset(data, config)
     # The hub's client, the network and the data set's own files each have errors of their own.
     except Exception as error:
         why = str(error).strip().partition("\n")[0][:200]
@@ -121,7 +142,10 @@ def _from_hub(data: str, config: str | None) -> Mapping[str, Any]:
             f"data={data}: it is no file, and the data set of this name cannot be had from the hub"
             f" ({type(error).__name__}: {why}); give a file of its rows"
         ) from error
-    return found
+    return {
+        name: [(f"{name} row {i}", record) for i, record in enumerate(part, 1)]
+        for name, part in parts.items()
+    }
 
 
 def _held_out(parts: Mapping[str, Sequence[RowT]], key: Key[RowT]) -> dict[str, tuple[RowT, ...]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ragen_lite.agents.engines.table import ENGINES
 from ragen_lite.config.groups import Algorithm, algorithm_of, context_of
-from ragen_lite.config.schema import Config, ConfigError, ModelConfig
+from ragen_lite.config.schema import Config, ConfigError, ModelConfig, TrainConfig
 from ragen_lite.config.stages import Stage, stages_of
 
 MOST_TRAJECTORIES = 1_000_000  # of one iteration
@@ -20,6 +20,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "model.dtype": ("auto", "float32", "bfloat16", "float64"),
     "train.schedule": ("constant", "linear", "cosine"),
     "eval.split": ("train", "val", "test", "all"),
+    "scale": ("full", "smoke"),
 }
 _POSITIVE = """
     engine.slots sample.max_tokens sample.temperature
@@ -54,6 +55,7 @@ def check(config: Config) -> None:
     _each(config, _POSITIVE, lambda value: value > 0, "it must be above 0")
     _each(config, _NOT_NEGATIVE, lambda value: value >= 0, "it must not be below 0")
     _check_model(config.model)
+    _check_optimiser(config.train)
     algorithm = algorithm_of(config)
     context_of(config)
     _check_critic(config, algorithm)
@@ -74,6 +76,16 @@ def _check_ends(config: Config) -> None:
             f"eval.patience={config.eval.patience} does nothing with eval.every=0: nothing is "
             "measured on the way"
         )
+
+
+def _check_optimiser(train: TrainConfig) -> None:
+    """AdamW's rates, and a schedule that falls."""
+    if len(train.betas) != 2 or not all(0 <= beta < 1 for beta in train.betas):
+        raise ConfigError(f"train.betas={train.betas}: two numbers from 0 to below 1")
+    if train.schedule == "constant" and train.lr_end != TrainConfig().lr_end:
+        raise ConfigError(f"train.lr_end={train.lr_end} does nothing with train.schedule=constant")
+    if not 0 <= train.lr_end <= 1:
+        raise ConfigError(f"train.lr_end={train.lr_end}: a share of the peak, from 0 to 1")
 
 
 def _check_model(model: ModelConfig) -> None:

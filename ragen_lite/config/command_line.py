@@ -8,9 +8,11 @@ from collections.abc import Callable
 
 from ragen_lite.agents.errors import UserError
 from ragen_lite.config.checks import check
+from ragen_lite.config.files import CONFIGS, choices, groups
 from ragen_lite.config.groups import TABLES, entry_of, store
 from ragen_lite.config.keys import Key, keys, options
-from ragen_lite.config.overrides import CONFIGS, choices, groups, refuse_unused, rewrite_all
+from ragen_lite.config.overrides import refuse_unused, rewrite_all
+from ragen_lite.config.scale import scaled
 from ragen_lite.config.schema import Config, ConfigError
 
 
@@ -101,7 +103,7 @@ def _run(name: str, arguments: list[str], run: Callable[[Config], None]) -> None
     if any(argument.startswith("-") for argument in arguments):  # --cfg, --multirun, ...
         _hydra(overrides, run)
     else:
-        run(compose(arguments))
+        run(scaled(compose(arguments), print))
 
 
 def reporting_errors(action: Callable[[], None]) -> None:
@@ -129,8 +131,7 @@ def _hydra(arguments: list[str], run: Callable[[Config], None]) -> None:
         config = OmegaConf.to_object(raw)
         assert isinstance(config, Config)
         try:
-            check(config)
-            run(config)
+            run(scaled(config, print))
         except UserError as error:  # here, since Hydra would print a traceback
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)

@@ -8,23 +8,38 @@ from __future__ import annotations
 
 import difflib
 import re
-from pathlib import Path
 
-from ragen_lite.agents.engines.table import ENGINES
+from ragen_lite.config.files import (
+    CONFIGS,
+    TASK_CREDIT,
+    check_choice,
+    choices,
+    files_of,
+    groups,
+    less_named,
+    set_by,
+)
 from ragen_lite.config.groups import DEFAULTS, TABLES
 from ragen_lite.config.keys import all_options, keys, options
 from ragen_lite.config.old_keys import renew
 from ragen_lite.config.schema import ConfigError
 from ragen_lite.config.values import as_value
-from ragen_lite.envs.registry import UnknownEnv, find, installed_tasks, options_of, own_tasks
+from ragen_lite.envs.registry import UnknownEnv, find, options_of, own_tasks
 
-CONFIGS = Path(__file__).parents[1] / "configs"
-TASK_CREDIT = "task_credit"  # what a task prefers; no group of the command line
 FREE = ("env.kwargs.", "engine.options.")  # keys whose last part is anybody's
 
 # What each command reads; anything else on its command line would silently do nothing.
 _RUNS = ("env", "model", "engine", "sample", "seed")
-_LEARNS = (*_RUNS, "train", "eval.every", "eval.instances", "eval.patience", "run", "recipe")
+_LEARNS = (
+    *_RUNS,
+    "train",
+    "eval.every",
+    "eval.instances",
+    "eval.patience",
+    "run",
+    "recipe",
+    "scale",
+)
 USES = {
     "train": (*_LEARNS, "algo", *TABLES),
     "sft": (*_LEARNS, "demos"),
@@ -52,30 +67,6 @@ UNUSED |= {
 }
 
 
-# ---- what there is to choose ----
-
-
-def files_of(group: str) -> list[str]:
-    """The files of a configuration group such as ``recipe``."""
-    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
-
-
-def choices(group: str) -> list[str]:
-    """What can be written behind ``GROUP=``."""
-    if group in TABLES:
-        return list(TABLES[group])
-    if group == "engine":
-        return ["auto", *ENGINES]
-    tasks = {*own_tasks(), *installed_tasks()} if group == "env" else set()
-    return sorted({*files_of(group), *tasks})
-
-
-def groups() -> list[str]:
-    """The configuration groups."""
-    folders = {path.name for path in CONFIGS.iterdir() if any(path.glob("*.yaml"))}
-    return sorted({*folders, *TABLES, "engine", "env"} - {TASK_CREDIT})
-
-
 def split_argument(argument: str) -> tuple[str, str] | None:
     """Key and value of ``key=value``; None of anything else, which is Hydra's own."""
     key, equals, value = argument.partition("=")
@@ -96,12 +87,12 @@ def value_of(arguments: list[str], key: str) -> str | None:
 def rewrite_all(arguments: list[str]) -> list[str]:
     """The arguments as Hydra takes them. Raises ConfigError."""
     result: list[str] = []
+    # A task's own credit gives way where the user has named one. It comes first: behind an option
+    # of Hydra's, such as --cfg job, it would not be taken for an override.
+    if value_of(arguments, "algo") or value_of(arguments, "credit"):
+        result.append(f"~{TASK_CREDIT}")
     for argument in arguments:
         result += rewrite(_as_task_option(argument, arguments), arguments)
-    named = [split_argument(argument) for argument in arguments]
-    # A task's own credit gives way where the user has named one.
-    if any(pair and pair[0] in ("algo", "credit") for pair in named):
-        result.append(f"~{TASK_CREDIT}")
     return result
 
 
@@ -117,14 +108,14 @@ def rewrite(argument: str, arguments: list[str]) -> list[str]:
     if new := renew(key, value):
         raise ConfigError(f"{key}={value} is of an older version: write {new}")
     if key in groups():
-        return _choice(key, value, argument)
+        return _choice(key, value, argument, arguments)
     if key.startswith(FREE):
         return [f"++{key}={as_value(key, value)}"]
     _check_key(key, arguments)
     return [argument.partition("=")[0] + "=" + as_value(key, value)]
 
 
-def _choice(group: str, value: str, argument: str) -> list[str]:
+def _choice(group: str, value: str, argument: str, arguments: list[str]) -> list[str]:
     # Any other value is a path or a hub name.
     if group == "model" and value not in files_of("model"):
         path = as_value("model.path", value)
@@ -133,12 +124,10 @@ def _choice(group: str, value: str, argument: str) -> list[str]:
     names = value.split(",")
     if group == "env":
         return environment(value)
-    allowed = choices(group)
-    for name in names:
-        if name not in allowed:
-            close = difflib.get_close_matches(name, allowed, 1)
-            hint = f" - did you mean {close[0]}?" if close else ""
-            raise ConfigError(f"{group}={name}: choose one of {', '.join(allowed)}{hint}")
+    if group == "recipe":
+        pairs = map(split_argument, arguments)
+        return [f"recipe={less_named(value, {pair[0] for pair in pairs if pair})}"]
+    check_choice(group, names)
     return [argument]
 
 
@@ -177,14 +166,11 @@ def _choices_of(group: str, arguments: list[str]) -> list[str]:
     """The choices of a group of TABLES that the arguments name, by itself or by ``algo``."""
     if named := value_of(arguments, group):
         return named.split(",")
-    # A sweep names several.
-    presets = (value_of(arguments, "algo") or "").split(",")
+    # A sweep names several; an algorithm that is named goes before a recipe's.
+    named = "algo" if value_of(arguments, "algo") else "recipe"
     found = []
-    for preset in presets:
-        path = CONFIGS / "algo" / f"{preset}.yaml"
-        text = path.read_text() if path.is_file() else ""
-        override = re.search(rf"override /{group}: (\w+)", text)
-        found.append(override[1] if override else DEFAULTS[group])
+    for preset in (value_of(arguments, named) or "").split(","):
+        found.append(set_by(named, preset, group) or DEFAULTS[group])
     return found
 
 
@@ -217,7 +203,9 @@ def environment(value: str) -> list[str]:
 
 def task_options(arguments: list[str]) -> tuple[str, ...]:
     """The options of the task that the arguments name (of the default one where they name none)."""
-    name = value_of(arguments, "env.id") or value_of(arguments, "env") or "sokoban"
+    recipe = value_of(arguments, "recipe") or "none"
+    usual = set_by("recipe", recipe, "env") or "sokoban"
+    name = value_of(arguments, "env.id") or value_of(arguments, "env") or usual
     if name in files_of("env"):
         text = (CONFIGS / "env" / f"{name}.yaml").read_text()
         line = re.search(r"^ *id: *(\S+)", text, re.MULTILINE)

@@ -24,6 +24,8 @@ class EnvConfig:
     """Options of the task, each as env.kwargs.NAME=VALUE."""
     protocol: str | None = None
     """How replies are read: think_answer, answer, boxed, free; null takes the task's own."""
+    prefill: str | None = None
+    """Text that every reply begins with, unsampled, such as <think>; null takes the task's own."""
 
 
 @dataclass
@@ -43,6 +45,9 @@ class ModelConfig:
     LoRA adapter's folder as the model brings its own."""
     lora_alpha: float | None = None
     """LoRA's scale, divided by its rank; null: twice the rank."""
+    template: str | None = None
+    """Chat template in place of the tokenizer's: plain (User: and Assistant:, for base models), or
+    a .jinja file; null: the tokenizer's own."""
     date: str = DATE
     """The day told to chat templates that ask for it (Llama 3.2's, SmolLM3's), as YEAR-MONTH-DAY: a
     run has the same prompts on every day."""
@@ -101,11 +106,15 @@ class TrainConfig:
     mini_batches: int = 4
     """Optimiser steps a pass."""
     lr: float = 1e-6
-    """Peak learning rate of AdamW (betas 0.9, 0.95)."""
+    """Peak learning rate of AdamW."""
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    """AdamW's decay rates of the gradient's mean and of its square."""
     warmup: int = 0
     """Iterations of linear warm-up."""
     schedule: str = "constant"
-    """After the warm-up: constant, or linear or cosine down to 10%."""
+    """After the warm-up: constant, or linear or cosine down to train.lr_end."""
+    lr_end: float = 0.1
+    """What a schedule ends at, as a share of the peak."""
     weight_decay: float = 0.0
     """AdamW's weight decay."""
     grad_clip: float = 1.0
@@ -192,6 +201,9 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
     seed: int = 0
     """Owns every draw of a run: instances, replies, the order of mini-batches."""
+    scale: str = "full"
+    """full, or smoke: three short steps of any recipe, to see that it runs; what is cut is said,
+    and a published data set gives way to a few rows of its form."""
     demos: str = "teacher"
     """What sft learns from: teacher (the task's own demonstrations), solver, or a file: a run's
     trajectories, or conversations as messages, conversations, or instruction and output."""

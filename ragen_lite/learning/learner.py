@@ -85,7 +85,7 @@ class Learner:
         self.optimizer = torch.optim.AdamW(
             self.trained,
             lr=optim.lr,
-            betas=(0.9, 0.95),
+            betas=optim.betas,
             weight_decay=optim.weight_decay,
             # One kernel for all parameters.
             fused=True,

@@ -14,7 +14,8 @@ class Optim:
         lr: peak learning rate.
         steps: optimiser steps of the whole run, for the schedule.
         warmup: optimiser steps of linear warm-up.
-        schedule: constant, linear or cosine; the last two down to 10%.
+        schedule: constant, linear or cosine; the last two down to ``lr_end`` of the peak.
+        betas: AdamW's.
         weight_decay: AdamW's.
         grad_clip: largest norm of the gradient.
         microbatch_tokens: tokens of one forward and backward pass, padding included.
@@ -24,6 +25,8 @@ class Optim:
     steps: int
     warmup: int = 0
     schedule: str = "constant"
+    lr_end: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.0
     grad_clip: float = 1.0
     microbatch_tokens: int = 8192
@@ -34,7 +37,8 @@ class Optim:
             return self.lr * (step + 1) / self.warmup
         done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
         if self.schedule == "linear":
-            return self.lr * (1 - 0.9 * done)
+            return self.lr * (1 - (1 - self.lr_end) * done)
         if self.schedule == "cosine":
-            return self.lr * (0.55 + 0.45 * math.cos(math.pi * done))
+            half = (1 - self.lr_end) / 2
+            return self.lr * (1 - half + half * math.cos(math.pi * done))
         return self.lr

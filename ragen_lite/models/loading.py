@@ -27,6 +27,7 @@ from ragen_lite.models.folders import (
 )
 
 DEMONSTRATED = "demonstrated_difficulty"  # an entry of config.json
+PLAIN = Path(__file__).parent / "plain.jinja"  # the chat template for base models
 LONGEST = 4096  # max_model_len where the model allows more and nobody asks for it
 
 
@@ -105,6 +106,8 @@ def load_policy(config: ModelConfig, seed: int = 0, max_model_len: int | None = 
             # What was trained with the adapter is what it is used with.
             own = (Path(source) / "tokenizer_config.json").is_file()
             loaded = load_folder(lora.base_of(name, told), dtype, source if own else None)
+    if config.template is not None:
+        loaded.tokenizer.chat_template = chat_template(config.template)
     chat = _chat(name, loaded, config.date)
     model = loaded.model.to(device).eval()
     longest = _longest(model, max_model_len)
@@ -159,6 +162,17 @@ def _chat(name: str, loaded: Loaded, date: str) -> Chat:
             "" if isinstance(error, ValueError) else f"its chat template: {type(error).__name__}: "
         )
         raise ConfigError(f"model={name}: {kind}{error}") from error
+
+
+def chat_template(name: str) -> str:
+    """The text of a chat template: ``plain``, or a file's. Raises ConfigError."""
+    path = PLAIN if name == "plain" else Path(name).expanduser()
+    if not path.is_file() or (path != PLAIN and path.suffix != ".jinja"):
+        raise ConfigError(f"model.template={name}: give plain, or a .jinja file that is there")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"model.template={name}: it cannot be read ({error})") from error
 
 
 def _longest(model: Any, asked: int | None) -> int:

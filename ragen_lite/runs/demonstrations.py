@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -80,16 +81,27 @@ def note_difficulty(episode: Episode, hardest: dict[str, float]) -> None:
         hardest[name] = max(difficulty, hardest.get(name, difficulty))
 
 
-def from_file(path: Path, spec: EnvSpec, chat: Chat, seed: int) -> Source:
+def from_file(path: Path, spec: EnvSpec, chat: Chat, seed: int, longest: int) -> Source:
     """Conversations of a file, drawn again and again by the seed.
 
-    Their texts are encoded by this model's chat.
+    Their texts are encoded by this model's chat. Those of more than ``longest`` tokens are left out
+    with a warning that counts them. Raises ConfigError where none is left.
     """
     usual = spec.make().system
-    samples = []
+    encoded = []
     for conversation in read_conversations(path):
         system = usual if conversation.system is None else conversation.system
-        samples.append(encode(chat, system, conversation.turns))
+        encoded.append(encode(chat, system, conversation.turns))
+    samples = [sample for sample in encoded if len(sample.token_ids) <= longest]
+    left_out = len(encoded) - len(samples)
+    if left_out:
+        told = (
+            f"demos={path}: {left_out} of {len(encoded)} demonstrations have more than the "
+            f"{longest} tokens that the model takes (engine.max_model_len)"
+        )
+        if not samples:
+            raise ConfigError(told)
+        warnings.warn(f"{told}; they are left out", stacklevel=2)
 
     def draw(step: int, place: int) -> Sample:
         return samples[np.random.default_rng([seed, step, place]).integers(len(samples))]
@@ -98,9 +110,14 @@ def from_file(path: Path, spec: EnvSpec, chat: Chat, seed: int) -> Source:
 
 
 def make_source(
-    demos: str, spec: EnvSpec, chat: Chat, seed: int, hardest: dict[str, float] | None = None
+    demos: str,
+    spec: EnvSpec,
+    chat: Chat,
+    seed: int,
+    longest: int,
+    hardest: dict[str, float] | None = None,
 ) -> Source:
-    """Where the demonstrations come from; see ``from_policy``. Raises ConfigError."""
+    """Where the demonstrations come from; see ``from_policy``, ``from_file``. Raises ConfigError."""
     if demos in ("teacher", "solver"):
         task = spec.make().unwrapped
         own = getattr(type(task), "demonstrate", TextTask.demonstrate)
@@ -115,4 +132,4 @@ def make_source(
         raise ConfigError(
             f"demos={demos}: give teacher, solver, or a file of demonstrations ({FORMS})"
         )
-    return from_file(Path(demos), spec, chat, seed)
+    return from_file(Path(demos), spec, chat, seed, longest)

@@ -45,7 +45,7 @@ def held_out_starts(spec: EnvSpec, split: str, instances: int, samples: int = 1)
 
 def make_spec(config: EnvConfig) -> EnvSpec:
     """The task of a configuration, made once to see that it can be. Raises ConfigError."""
-    spec = EnvSpec(config.id, dict(config.kwargs), config.protocol)
+    spec = EnvSpec(config.id, dict(config.kwargs), config.protocol, config.prefill)
     try:
         check_options(spec.id, spec.kwargs)
         spec.open().close()

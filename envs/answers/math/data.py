@@ -14,7 +14,19 @@ from ragen_lite.envs.formats import last_boxed
 
 # The usual names of the two columns; the first one that a record has counts.
 QUESTIONS = ("question", "problem", "prompt", "input", "query")
-ANSWERS = ("answer", "final_answer", "target", "solution", "gold", "expected_answer", "response")
+ANSWERS = (
+    "answer",
+    "final_answer",
+    "gt_answer",
+    "ground_truth_answer",
+    "target",
+    "solution",
+    "gold",
+    "expected_answer",
+    "response",
+)
+# Some data sets' questions come in the chat template of a model; theirs is the user's message.
+_CHAT = re.compile(r"<\|im_start\|>user\n(.*?)<\|im_end\|>", re.DOTALL)
 # name: (hub id, configuration, split to train on, split to test on). An empty split to train on
 # is for evaluation only.
 HUB = {
@@ -91,6 +103,8 @@ def read_row(record: Any, question: str | None = None, answer: str | None = None
     beside = record.get("solution")
     if not solution and isinstance(beside, str) and name != "solution" and _encodable(beside):
         solution = beside
+    if chat := _CHAT.search(asked):
+        asked = chat[1]
     return Row(asked.strip(), tuple(golds), solution.strip())
 
 

@@ -10,10 +10,11 @@ import pytest
 from ragen_lite.config import groups as group_tables
 from ragen_lite.config.checks import check, get
 from ragen_lite.config.command_line import compose, help_text
+from ragen_lite.config.files import choices, groups
 from ragen_lite.config.groups import TABLES, algorithm_of
 from ragen_lite.config.keys import flatten, keys, options
 from ragen_lite.config.old_keys import NEW_KEYS, upgrade_values
-from ragen_lite.config.overrides import choices, groups, refuse_unused, rewrite, rewrite_all
+from ragen_lite.config.overrides import refuse_unused, rewrite, rewrite_all
 from ragen_lite.config.schema import Config, ConfigError
 from tests.fixtures.toys import Halved
 
