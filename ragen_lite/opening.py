@@ -97,6 +97,11 @@ def _with_workers(
     host: Host,
 ) -> Session:
     setup = learner_setup(config, algorithm)
+    if config.model.quantize and policy.adapter is None:
+        raise ConfigError(
+            f"model.quantize={config.model.quantize}: weights of 4 bits are not trained; take "
+            "model.lora_rank=16, which trains matrices beside them"
+        )
     if config.train.workers:
         if engines_of(config):
             # Its GPU is a worker's, and nobody here calculates with it.
@@ -181,6 +186,8 @@ def learner_setup(config: Config, algorithm: Algorithm | None) -> LearnerSetup:
         schedule=train.schedule,
         lr_end=train.lr_end,
         betas=(train.betas[0], train.betas[1]),
+        name=train.optimizer,
+        checkpointing=train.checkpointing,
         weight_decay=train.weight_decay,
         grad_clip=train.grad_clip,
         microbatch_tokens=train.microbatch_tokens,

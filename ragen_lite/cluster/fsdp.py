@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import nn
 
 from ragen_lite.learning.batches import plan
+from ragen_lite.learning.memory import block_names
 from ragen_lite.learning.ranks import Ranks
 
 T = TypeVar("T")
@@ -103,11 +104,3 @@ class FSDPRanks(Ranks):
         parts: list[Any] = [None] * self.count
         dist.all_gather_object(parts, dict(own))
         return {i: value for part in parts for i, value in part.items()}
-
-
-def block_names(module: nn.Module) -> frozenset[str]:
-    """The classes of a model's blocks, as transformers names them."""
-    names: set[str] = set()
-    for part in module.modules():
-        names |= set(getattr(part, "_no_split_modules", None) or ())
-    return frozenset(names)

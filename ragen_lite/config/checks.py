@@ -15,12 +15,15 @@ MOST_TRAJECTORIES = 1_000_000  # of one iteration
 MOST_SEED = 2**63  # torch's generator takes no more
 LONGEST_NAME = 100  # characters; a folder's name may have 255, with date and env
 
-_CHOICES: dict[str, tuple[str, ...]] = {
+_CHOICES: dict[str, tuple[str | None, ...]] = {
     "engine.name": ("auto", *ENGINES),
     "model.dtype": ("auto", "float32", "bfloat16", "float64"),
     "train.schedule": ("constant", "linear", "cosine"),
     "eval.split": ("train", "val", "test", "all"),
     "scale": ("full", "smoke"),
+    "model.quantize": (None, "nf4"),
+    "train.optimizer": ("adamw", "adamw_8bit"),
+    "train.checkpointing": ("off", "blocks", "offload"),
 }
 _POSITIVE = """
     engine.slots sample.max_tokens sample.temperature
@@ -45,7 +48,8 @@ def check(config: Config) -> None:
     """Refuse what cannot work or would silently do nothing. Raises ConfigError."""
     for key, allowed in _CHOICES.items():
         if get(config, key) not in allowed:
-            raise ConfigError(f"{key}={get(config, key)!r}: choose one of {', '.join(allowed)}")
+            told = ", ".join(choice or "null" for choice in allowed)
+            raise ConfigError(f"{key}={get(config, key)!r}: choose one of {told}")
     # Said apart from the rule below, since 0 is a fair temperature elsewhere.
     if config.sample.temperature == 0:
         raise ConfigError(
@@ -56,6 +60,7 @@ def check(config: Config) -> None:
     _each(config, _NOT_NEGATIVE, lambda value: value >= 0, "it must not be below 0")
     _check_model(config.model)
     _check_optimiser(config.train)
+    _check_ranks(config)
     algorithm = algorithm_of(config)
     context_of(config)
     _check_critic(config, algorithm)
@@ -86,6 +91,14 @@ def _check_optimiser(train: TrainConfig) -> None:
         raise ConfigError(f"train.lr_end={train.lr_end} does nothing with train.schedule=constant")
     if not 0 <= train.lr_end <= 1:
         raise ConfigError(f"train.lr_end={train.lr_end}: a share of the peak, from 0 to 1")
+
+
+def _check_ranks(config: Config) -> None:
+    """What cannot lie in parts on several learners."""
+    eight = config.train.optimizer if config.train.optimizer != "adamw" else None
+    for key, value in (("model.quantize", config.model.quantize), ("train.optimizer", eight)):
+        if value and config.train.workers:
+            raise ConfigError(f"{key}={value} with train.workers: it is for one learner")
 
 
 def _check_model(model: ModelConfig) -> None:

@@ -40,6 +40,9 @@ class ModelConfig:
     dtype: str = "auto"
     """Arithmetic: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16, float64. Weights
     are never 16 bit."""
+    quantize: str | None = None
+    """nf4: frozen weights of 4 bits by bitsandbytes, with LoRA's matrices beside them (QLoRA,
+    arXiv:2305.14314); null: as they are."""
     lora_rank: int = 0
     """Rank of LoRA's matrices, which are trained in place of the weights; 0: all weights are. A
     LoRA adapter's folder as the model brings its own."""
@@ -117,6 +120,11 @@ class TrainConfig:
     """What a schedule ends at, as a share of the peak."""
     weight_decay: float = 0.0
     """AdamW's weight decay."""
+    optimizer: str = "adamw"
+    """adamw, or adamw_8bit: moments of 8 bits, by bitsandbytes."""
+    checkpointing: str = "off"
+    """off; blocks: each block of the model is computed again in the backward pass; offload: and
+    what it begins with lies in the CPU's memory until then."""
     grad_clip: float = 1.0
     """Largest norm of the gradient."""
     stages: list[dict[str, int]] = field(default_factory=list)
@@ -135,7 +143,7 @@ class TrainConfig:
     """Sampled tokens of the whole run, after which it ends; null: train.steps alone says."""
     microbatch_tokens: int = 16384
     """Tokens of one forward and backward pass, padding included; bounds memory, never changes the
-    gradient."""
+    gradient. Where they do not fit a GPU's memory, they are halved."""
 
 
 @dataclass

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from ragen_lite.agents.errors import UserError
 from ragen_lite.learning.checkpoint_files import digest, steps
 from ragen_lite.learning.learner import Learner
+from ragen_lite.learning.memory import is_count, saved
 from ragen_lite.learning.ranks import copy_into, part_of, whole
 from ragen_lite.models.lora import restore_adapter
 
@@ -108,7 +109,7 @@ def _optimizer_tensors(learner: Learner) -> dict[str, torch.Tensor]:
     found = {}
     for name, parameter in learner.model.named_parameters():
         for key, value in learner.optimizer.state.get(parameter, {}).items():
-            found[f"{name}/{key}"] = value.detach()
+            found[f"{name}/{key}"] = saved(value)
     copies = _gathered(learner, found)
     tensors = {name: tensor.clone().contiguous() for name, tensor in copies.items()}
     return {"rng": torch.get_rng_state()} | tensors
@@ -138,7 +139,7 @@ def restore(path: Path, learner: Learner) -> None:
         name, _, slot = key.rpartition("/")
         parameter = own[name]
         state_of = learner.optimizer.state.setdefault(parameter, {})
-        state_of[slot] = part_of(tensor, parameter)
+        state_of[slot] = tensor.item() if is_count(tensor) else part_of(tensor, parameter)
     if learner.critic is not None:
         learner.critic.restore(load_file(path / "trainer" / "critic.safetensors"))
     state = json.loads((path / "trainer" / "state.json").read_text())

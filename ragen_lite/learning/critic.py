@@ -73,7 +73,7 @@ class ValueHead:
         """
         with self.cast():
             if self.own_trunk is not None:
-                hidden = trained_hidden(self.own_trunk, batch, self.ranks.alone)
+                hidden = trained_hidden(self.own_trunk, batch, self.policy.share)
             elif hidden is None:
                 hidden = self.policy(batch, None)[0]
         # In the head's own dtype: returns need more bits than 16.

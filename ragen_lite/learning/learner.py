@@ -17,6 +17,7 @@ from ragen_lite.algorithms.advantages import Values
 from ragen_lite.algorithms.kl import NoKL, Penalty
 from ragen_lite.algorithms.losses import Loss, LossInputs, LossOutput
 from ragen_lite.learning.batches import Batch, Sample, collate, to_device
+from ragen_lite.learning.memory import halved, make_optimizer
 from ragen_lite.learning.optim import Optim
 from ragen_lite.learning.protocol import Critic, Reference
 from ragen_lite.learning.ranks import ALONE, Ranks, clip_gradients, whole
@@ -82,14 +83,8 @@ class Learner:
         self.version = 0  # the iteration whose weights these are
         self.skipped = 0
         self._skipped_in_a_row = 0
-        self.optimizer = torch.optim.AdamW(
-            self.trained,
-            lr=optim.lr,
-            betas=optim.betas,
-            weight_decay=optim.weight_decay,
-            # One kernel for all parameters.
-            fused=True,
-        )
+        self.optimizer = make_optimizer(self.trained, optim)
+        self.microbatch_tokens = optim.microbatch_tokens
 
     def _scorer(self, forward: PolicyForward) -> Score:
         budget = self.optim.microbatch_tokens
@@ -147,7 +142,33 @@ class Learner:
         Raises:
             NotFinite: the third step in a row is skipped.
         """
-        self._forget()
+        totals = None
+        while totals is None:
+            self._forget()
+            try:
+                totals = self._backward(samples, weights, loss, moves)
+            except torch.OutOfMemoryError:
+                self._halve(samples)
+        if not moves:
+            norm = clip_gradients(self.trained, math.inf)
+            self._forget()
+            return totals.metrics(self.ranks) | {"train/grad_norm": norm}
+        return self._update(totals.metrics(self.ranks))
+
+    def _halve(self, samples: Sequence[Sample]) -> None:
+        """Take smaller micro-batches after one that did not fit; raises where they cannot be."""
+        longest = max(len(sample.token_ids) for sample in samples)
+        smaller = halved(self.microbatch_tokens, longest)
+        # Ranks must cut alike, and only this one knows.
+        if not smaller or not self.ranks.alone:
+            raise
+        self.microbatch_tokens = smaller
+        torch.cuda.empty_cache()
+
+    def _backward(
+        self, samples: Sequence[Sample], weights: Sequence[float], loss: Loss, moves: bool
+    ) -> Totals:
+        """The gradient of the whole step, and the sums of its metrics."""
         # Shares are of the whole step, so the number of micro-batches does not change the gradient.
         totals = Totals(sum(sample.trained for sample in samples))
         for batch in self._micro_batches(samples, weights):
@@ -163,11 +184,7 @@ class Learner:
                 metrics |= own
             objective.backward()  # type: ignore[no-untyped-call]
             totals.add(batch, tokens, value, metrics)
-        if not moves:
-            norm = clip_gradients(self.trained, math.inf)
-            self._forget()
-            return totals.metrics(self.ranks) | {"train/grad_norm": norm}
-        return self._update(totals.metrics(self.ranks))
+        return totals
 
     def _forget(self) -> None:
         """Drop the gradients."""
@@ -180,7 +197,7 @@ class Learner:
     ) -> Iterator[Batch]:
         pad = self.model.config.pad_token_id or 0
         lengths = [len(sample.token_ids) for sample in samples]
-        for part in self.ranks.share(lengths, self.optim.microbatch_tokens):
+        for part in self.ranks.share(lengths, self.microbatch_tokens):
             yield to_device(collate(samples, weights, part, pad, self.dtype), self.device)
 
     def _penalised(
@@ -237,7 +254,12 @@ class Learner:
         else:
             self._skip(watched)
         self.steps += 1
-        measured = {"train/grad_norm": norm, "train/lr": lr, "train/skipped": float(not finite)}
+        measured = {
+            "train/grad_norm": norm,
+            "train/lr": lr,
+            "train/skipped": float(not finite),
+            "train/microbatch_tokens": float(self.microbatch_tokens),
+        }
         return metrics | measured
 
     def _apply(self, lr: float) -> None:

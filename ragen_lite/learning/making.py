@@ -12,6 +12,7 @@ from ragen_lite.algorithms.kl import Penalty
 from ragen_lite.config.schema import ModelConfig
 from ragen_lite.learning.critic import ValueHead
 from ragen_lite.learning.learner import Learner
+from ragen_lite.learning.memory import block_names, checkpoint_blocks
 from ragen_lite.learning.optim import Optim
 from ragen_lite.learning.protocol import Reference
 from ragen_lite.learning.ranks import ALONE, Ranks
@@ -53,7 +54,7 @@ def make_learner(setup: LearnerSetup, policy: Policy, ranks: Ranks = ALONE) -> L
         budget = setup.optim.microbatch_tokens
         # Before the learner: an own critic copies the model while it is whole.
         head = ValueHead(forward, setup.critic, cast, budget, ranks)
-    return Learner(
+    learner = Learner(
         forward,
         setup.optim,
         setup.temperature,
@@ -64,6 +65,17 @@ def make_learner(setup: LearnerSetup, policy: Policy, ranks: Ranks = ALONE) -> L
         head,
         ranks,
     )
+    if setup.optim.checkpointing != "off":
+        # A cache that a block adds to would be added to again.
+        forward.share = False
+        offload = setup.optim.checkpointing == "offload"
+        names = block_names(policy.model)
+        trunks = [policy.model.get_decoder()]
+        if head is not None and head.own_trunk is not None:
+            trunks.append(head.own_trunk)
+        for trunk in trunks:
+            checkpoint_blocks(trunk, offload, names)
+    return learner
 
 
 def frozen(model: Any, ranks: Ranks = ALONE) -> Reference:

@@ -16,6 +16,8 @@ class Optim:
         warmup: optimiser steps of linear warm-up.
         schedule: constant, linear or cosine; the last two down to ``lr_end`` of the peak.
         betas: AdamW's.
+        name: adamw, or adamw_8bit.
+        checkpointing: off, blocks or offload.
         weight_decay: AdamW's.
         grad_clip: largest norm of the gradient.
         microbatch_tokens: tokens of one forward and backward pass, padding included.
@@ -27,6 +29,8 @@ class Optim:
     schedule: str = "constant"
     lr_end: float = 0.1
     betas: tuple[float, float] = (0.9, 0.95)
+    name: str = "adamw"
+    checkpointing: str = "off"
     weight_decay: float = 0.0
     grad_clip: float = 1.0
     microbatch_tokens: int = 8192

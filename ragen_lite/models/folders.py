@@ -54,16 +54,21 @@ def source_of(name: str) -> str:
     return str(folder.resolve()) if local else name
 
 
-def load_folder(name: str, dtype: torch.dtype, tokenizer_from: str | None = None) -> Loaded:
+def load_folder(
+    name: str,
+    dtype: torch.dtype,
+    tokenizer_from: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> Loaded:
     """The model of a folder or hub name, with the tokenizer of another one if that is asked for.
 
-    Raises ConfigError.
+    ``options`` are further ones of ``from_pretrained``. Raises ConfigError.
     """
     source = source_of(name)
     try:
         config = AutoConfig.from_pretrained(source)
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_from or source)
-        model, found = _load_model(source, config, dtype)
+        model, found = _load_model(source, config, {"dtype": dtype, **(options or {})})
     except Exception as error:  # whatever transformers makes of somebody's files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"model={name} cannot be loaded: {reason}") from error
@@ -72,7 +77,7 @@ def load_folder(name: str, dtype: torch.dtype, tokenizer_from: str | None = None
     return Loaded(model, tokenizer, ends_of(model))
 
 
-def _load_model(source: str, config: Any, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
+def _load_model(source: str, config: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The model with the attention that calculates what its family means, and what was found."""
     # Scores that are capped (Gemma 2's) are capped by the family's own attention alone: sdpa leaves
     # the cap out without a word.
@@ -81,7 +86,7 @@ def _load_model(source: str, config: Any, dtype: torch.dtype) -> tuple[Any, dict
     for attention in wanted:
         try:
             model, found = AutoModelForCausalLM.from_pretrained(
-                source, dtype=dtype, attn_implementation=attention, output_loading_info=True
+                source, attn_implementation=attention, output_loading_info=True, **options
             )
             return model, found
         except ValueError as error:

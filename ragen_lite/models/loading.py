@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,27 +90,32 @@ def load_policy(config: ModelConfig, seed: int = 0, max_model_len: int | None = 
             f"model={name}: a server's model can be evaluated and played, not trained"
         )
     device, dtype, arithmetic = arithmetic_of(config)
+    options = quantized(config.quantize, device, arithmetic)
     if name.partition(":")[0] == "scratch":
         if config.lora_rank:
             raise ConfigError(
                 f"model.lora_rank={config.lora_rank}: an adapter of random weights could never be "
                 "loaded again; leave the key out, or take a folder"
             )
+        if options:
+            raise ConfigError(f"model.quantize={config.quantize}: random weights are not quantized")
         loaded = _from_scratch(name, seed, dtype)
         told = None
     else:
         source = source_of(name)
         told = lora.adapter_config(source)
         if told is None:
-            loaded = load_folder(name, dtype)
+            loaded = load_folder(name, dtype, options=options)
         else:
             # What was trained with the adapter is what it is used with.
             own = (Path(source) / "tokenizer_config.json").is_file()
-            loaded = load_folder(lora.base_of(name, told), dtype, source if own else None)
+            base = lora.base_of(name, told)
+            loaded = load_folder(base, dtype, source if own else None, options)
     if config.template is not None:
         loaded.tokenizer.chat_template = chat_template(config.template)
     chat = _chat(name, loaded, config.date)
-    model = loaded.model.to(device).eval()
+    # Weights of 4 bits are where they are to be already.
+    model = (loaded.model if options else loaded.model.to(device)).eval()
     longest = _longest(model, max_model_len)
     check_vocabulary(name, loaded.tokenizer, chat, model)
     prepare_generation(model, chat)
@@ -135,6 +141,27 @@ def arithmetic_of(config: ModelConfig) -> tuple[torch.device, torch.dtype, str]:
     name = automatic if config.dtype == "auto" else config.dtype
     dtype = torch.float64 if name == "float64" else torch.float32
     return torch.device("cuda" if cuda else "cpu"), dtype, name
+
+
+def quantized(kind: str | None, device: torch.device, arithmetic: str) -> dict[str, Any]:
+    """What ``from_pretrained`` is told to load weights of 4 bits; nothing for others.
+
+    Raises ConfigError where bitsandbytes is not installed.
+    """
+    if kind is None:
+        return {}
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            f"model.quantize={kind} needs bitsandbytes: pip install 'ragen-lite[quantized]'"
+        )
+    from transformers import BitsAndBytesConfig
+
+    told = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=kind,
+        bnb_4bit_compute_dtype=getattr(torch, arithmetic),
+    )
+    return {"quantization_config": told, "device_map": {"": device}}
 
 
 def _from_scratch(name: str, seed: int, dtype: torch.dtype) -> Loaded:

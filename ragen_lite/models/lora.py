@@ -35,6 +35,13 @@ def _peft() -> Any:
     return peft
 
 
+def _peft_integrations() -> Any:
+    _peft()
+    from peft.utils import integrations
+
+    return integrations
+
+
 def add_lora(model: Any, rank: int, alpha: float, seed: int) -> Any:
     """Put fresh matrices beside every linear layer but the head; returns peft's wrapper.
 
@@ -169,7 +176,8 @@ def merged_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
     for name, parameter in model.named_parameters():
         owner, _, rest = name.partition(".base_layer.")
         if owner in layers and rest == "weight":
-            yield f"{owner}.weight", parameter.detach() + layers[owner].get_delta_weight(NAME)
+            whole = _peft_integrations().dequantize_module_weight(layers[owner].base_layer)
+            yield f"{owner}.weight", whole.detach() + layers[owner].get_delta_weight(NAME)
         elif owner in layers and rest:
             yield f"{owner}.{rest}", parameter
         elif ".lora_" not in name:

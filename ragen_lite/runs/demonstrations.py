@@ -117,7 +117,10 @@ def make_source(
     longest: int,
     hardest: dict[str, float] | None = None,
 ) -> Source:
-    """Where the demonstrations come from; see ``from_policy``, ``from_file``. Raises ConfigError."""
+    """Where the demonstrations come from; see ``from_policy`` and ``from_file``.
+
+    Raises ConfigError.
+    """
     if demos in ("teacher", "solver"):
         task = spec.make().unwrapped
         own = getattr(type(task), "demonstrate", TextTask.demonstrate)

@@ -116,6 +116,7 @@ METRICS = {
     "train/padding": Metric("share of padding among the positions computed"),
     "train/skipped": Metric("optimiser steps skipped for a number that is none (a count)"),
     "train/lr": Metric("learning rate"),
+    "train/microbatch_tokens": Metric("tokens of a micro-batch, halved where they did not fit"),
     "train/probe_gap": Metric(
         "mean |learner - engine| log-prob of the canary's probe after the weights were handed over"
     ),

@@ -64,6 +64,15 @@ CHANGES: dict[str, tuple[tuple[str, ...], str]] = {
     "train.workers": (TRAIN, "-1"),
     "train.restarts": (TRAIN, "-1"),
     "train.staleness": (TRAIN, "1"),
+    "env.prefill": (TRAIN, "<think>"),
+    "model.template": (TRAIN, "plain"),
+    "model.quantize": (TRAIN, "nf4"),  # without LoRA; with it, in models/test_memory.py
+    "train.betas": (TRAIN, "[0.5,0.9]"),
+    "train.lr_end": ((*TRAIN, "train.schedule=linear"), "0.5"),
+    "train.optimizer": ((*TRAIN, "model=tiny"), "adamw_8bit"),
+    # It changes no number but by rounding, and bounds memory: models/test_memory.py shows it.
+    "train.checkpointing": (TRAIN, "on"),
+    "scale": (TRAIN, "smoke"),
     "model.lora_rank": (TRAIN, "2"),
     "model.lora_alpha": ((*TRAIN, "model.lora_rank=2"), "3"),
     "model.date": (TRAIN, "never"),  # what a date does is in tests/agents/test_chat.py
