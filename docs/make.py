@@ -2,7 +2,7 @@
 
 They stand between ``<!-- NAME -->`` and ``<!-- end -->``: the tree of the files, the environments,
 the algorithms with their options, old keys and new ones, the metrics, the families of
-models, and what a GPU was measured to do.
+models, and what a GPU was measured to do. The pages of the recipes are made as a whole.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 import ragen_lite  # noqa: E402
 from benchmarks.gpu import table as card_table  # noqa: E402
 from benchmarks.style import FOLDERS, sources, tree_of  # noqa: E402
+from docs.recipe_pages import pages  # noqa: E402
 from ragen_lite.config.groups import DEFAULTS, TABLES, entry_of  # noqa: E402
 from ragen_lite.config.keys import flatten, options  # noqa: E402
 from ragen_lite.config.old_keys import NEW_KEYS, NEW_NAMES  # noqa: E402
@@ -170,10 +171,11 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     stale = []
-    for name in DOCUMENTS:
+    made = pages()
+    for name in (*DOCUMENTS, *made):
         path = ROOT / name
-        before = path.read_text(encoding="utf-8")
-        after = render(before)
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        after = made[name] if name in made else render(before)
         if before != after:
             stale.append(name)
             if not check:

@@ -27,6 +27,8 @@ def datasets_package() -> Any:
         raise ImportError(
             "data sets are read by datasets: pip install 'ragen-lite[math]'"
         ) from error
+    # A bar for each file of a folder says nothing that the loading's own line does not.
+    datasets.disable_progress_bars()
     return datasets
 
 

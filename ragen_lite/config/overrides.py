@@ -87,9 +87,10 @@ def value_of(arguments: list[str], key: str) -> str | None:
 def rewrite_all(arguments: list[str]) -> list[str]:
     """The arguments as Hydra takes them. Raises ConfigError."""
     result: list[str] = []
-    # A task's own credit gives way where the user has named one. It comes first: behind an option
-    # of Hydra's, such as --cfg job, it would not be taken for an override.
-    if value_of(arguments, "algo") or value_of(arguments, "credit"):
+    # A task's own credit gives way where the user, or a recipe, has named one. It comes first:
+    # behind an option of Hydra's, such as --cfg job, it would not be taken for an override.
+    recipes = set_by("recipe", value_of(arguments, "recipe") or "none", "credit")
+    if value_of(arguments, "algo") or value_of(arguments, "credit") or recipes:
         result.append(f"~{TASK_CREDIT}")
     for argument in arguments:
         result += rewrite(_as_task_option(argument, arguments), arguments)
