@@ -145,10 +145,19 @@ class Learner:
         totals = None
         while totals is None:
             self._forget()
+            # Shares are of the whole step, so the number of micro-batches does not change the
+            # gradient.
+            totals = Totals(sum(sample.trained for sample in samples))
             try:
-                totals = self._backward(samples, weights, loss, moves)
+                for batch in self._micro_batches(samples, weights):
+                    tokens, hidden = self._forward(batch, 1 / totals.trained, loss.entropy_coef > 0)
+                    value, metrics = self._penalised(loss(tokens), tokens, loss)
+                    objective, own = self._with_critic(value, batch, hidden, tokens.share, moves)
+                    objective.backward()  # type: ignore[no-untyped-call]
+                    totals.add(batch, tokens, value, metrics | own)
             except torch.OutOfMemoryError:
                 self._halve(samples)
+                totals = None
         if not moves:
             norm = clip_gradients(self.trained, math.inf)
             self._forget()
@@ -165,26 +174,16 @@ class Learner:
         self.microbatch_tokens = smaller
         torch.cuda.empty_cache()
 
-    def _backward(
-        self, samples: Sequence[Sample], weights: Sequence[float], loss: Loss, moves: bool
-    ) -> Totals:
-        """The gradient of the whole step, and the sums of its metrics."""
-        # Shares are of the whole step, so the number of micro-batches does not change the gradient.
-        totals = Totals(sum(sample.trained for sample in samples))
-        for batch in self._micro_batches(samples, weights):
-            tokens, hidden = self._forward(batch, 1 / totals.trained, loss.entropy_coef > 0)
-            output = loss(tokens)
-            value, metrics = self._penalised(output, tokens, loss)
-            objective = value
-            if self.critic is not None and moves:
-                alone = self.iteration <= self.critic.options.warmup
-                extra, own = self.critic.loss(batch, hidden, tokens.share, alone)
-                # While the critic learns alone, the policy has no gradient, and stays.
-                objective = extra if alone else value + extra
-                metrics |= own
-            objective.backward()  # type: ignore[no-untyped-call]
-            totals.add(batch, tokens, value, metrics)
-        return totals
+    def _with_critic(
+        self, value: Tensor, batch: Batch, hidden: Tensor, share: float, moves: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The policy's objective and, where a step is made, its critic's; and its metrics."""
+        if self.critic is None or not moves:
+            return value, {}
+        alone = self.iteration <= self.critic.options.warmup
+        extra, own = self.critic.loss(batch, hidden, share, alone)
+        # While the critic learns alone, the policy has no gradient, and stays.
+        return extra if alone else value + extra, own
 
     def _forget(self) -> None:
         """Drop the gradients."""
