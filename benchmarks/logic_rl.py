@@ -19,7 +19,7 @@ from typing import Any
 
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.rollout import Rollout
-from ragen_lite.agents.trajectory import Episode, Sampling
+from ragen_lite.agents.trajectory import Episode, Outcome, Sampling
 from ragen_lite.config.schema import EngineConfig, ModelConfig
 from ragen_lite.learning import generation
 from ragen_lite.learning.players import LocalPlayer
@@ -59,9 +59,13 @@ def play(
 
 
 def cell(episodes: Sequence[Episode]) -> str:
-    """Success with its interval, in per cent."""
-    wins = [episode.success for episode in episodes]
-    low, high = proportion(wins, keys_of(episodes))
+    """Success with its interval, in per cent; a dash where the split has no such puzzle."""
+    # Two people's puzzles are few, and none may be left that a change makes another of.
+    played = [episode for episode in episodes if episode.outcome is not Outcome.ERROR]
+    if not played:
+        return "-"
+    wins = [episode.success for episode in played]
+    low, high = proportion(wins, keys_of(played))
     return f"{100 * sum(wins) / len(wins):.0f} ({100 * low:.0f} to {100 * high:.0f})"
 
 
@@ -101,7 +105,9 @@ def main() -> None:
             episodes = play(
                 policy, spec_of(people, change, options), split, args.instances, sampling
             )
-            found[f"{people} {name}"] = [episode.success for episode in episodes]
+            found[f"{people} {name}"] = [
+                episode.success for episode in episodes if episode.outcome is not Outcome.ERROR
+            ]
             cells.append(cell(episodes))
         for name in ("random", "solver"):
             cells.append(
