@@ -149,3 +149,24 @@ def test_options_that_cannot_work_are_refused() -> None:
         WindowContext(turns=-1)
     with pytest.raises(BadContext, match="choose one of keep, drop"):
         FullContext(thoughts="some")
+
+
+@pytest.mark.parametrize("rule", [FullContext(), WindowContext(turns=1), FullContext("drop")])
+def test_a_prefill_stands_before_every_reply_of_every_prompt(rule: FullContext, chat: Chat) -> None:
+    rest = "Up Up</think>\n<answer>No</answer>"
+    engine = Scripted(chat, [ended(chat, rest)] * 4)
+    spec = EnvSpec(GUESS, prefill="<think>")
+    (t,) = Rollout(engine, chat, spec, 0, rule).play([Start(1)], LONG)
+    t.check()
+    assert len(t.turns) == 4 and all(turn.reply == f"<think>{rest}" for turn in t.turns)
+    for turn in t.turns:
+        ids = t.contexts[turn.context].token_ids
+        assert chat.text(ids[: turn.start]).endswith("<|im_start|>assistant\n<think>")
+        assert chat.text(ids[turn.start : turn.stop]) == rest
+    whole = [chat.tokenizer.decode(list(context.token_ids)) for context in t.contexts]
+    # Each reply once, with its beginning; dropped thoughts take it with them.
+    shown_replies = [text.count(f"assistant\n<think>{rest}<|im_end|>") for text in whole]
+    dropped = [text.count("assistant\n<answer>No</answer><|im_end|>") for text in whole]
+    expected = {"FullContextkeep": [4], "WindowContextkeep": [2, 2, 2], "FullContextdrop": [1] * 4}
+    assert shown_replies == expected[type(rule).__name__ + rule.thoughts]
+    assert dropped == ([0, 1, 2, 3] if rule.thoughts == "drop" else [0] * len(whole))
