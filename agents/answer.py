@@ -154,7 +154,8 @@ def read(
 
     Raises EnvFailure for values that are not what Gymnasium promises, or that no file can hold.
     """
-    if isinstance(result, tuple) and len(result) == 2:  # a reset's, which has no reward
+    begins = isinstance(result, tuple) and len(result) == 2
+    if begins:  # a reset's, which has no reward
         result = (result[0], 0.0, False, False, result[1])
     if not isinstance(result, tuple) or len(result) != 5:
         raise EnvFailure(
@@ -171,6 +172,8 @@ def read(
     typed = {name: read_field(info.get(name)) for name, read_field in FIELDS.items()}
     if not mixture:
         typed["task"] = None
+    if not begins:  # an episode keeps its prefill
+        typed["prefill"] = None
     # What does not fit its field is somebody's own value of that name, and stays theirs.
     taken = {"system"}
     for name, value in typed.items():

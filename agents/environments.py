@@ -72,6 +72,11 @@ class Handle:
         self._mixture = isinstance(task, TextTask) and task.mixture
         self._result: Answer | EnvFailure = EnvFailure("nothing was asked of the environment")
 
+    @property
+    def prefill(self) -> str:
+        """What the replies of the present episode begin with."""
+        return self._prefill
+
     def reset(self, seed: int, options: dict[str, Any]) -> None:
         """Begin an episode; ``options`` hold the split and the member."""
         # The scripted policy draws apart from the environment, so that neither disturbs the other.
@@ -249,6 +254,7 @@ class ProcessHandle(Handle):
             raise EnvFailure(str(error)) from error
         if not fine:
             raise EnvFailure(result)
+        self._prefill = result["prefill"]
         actions = result.pop("actions")
         return Answer(**result, actions=None if actions is None else tuple(actions))
 

@@ -173,6 +173,11 @@ class ServedPolicy:
             answer = env.take()
             system = answer.system
             instance = answer.instance
+            if answer.prefill:
+                raise ServerRefused(
+                    f"a server's replies do not begin with {answer.prefill!r}: take env.prefill=''"
+                    " (the system prompt asks for the form)"
+                )
             said: list[tuple[str, str]] = []
             while True:
                 observation = answer.observation

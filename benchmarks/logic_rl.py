@@ -1,6 +1,6 @@
 """Logic-RL's own evaluation: knights and knaves by the number of people, and with a puzzle's statements re-ordered or changed.
 
-python -m benchmarks.logic_rl [--model tiny] [--data FOLDER] [--people 3 4 5 6 7] [--trained 2 3] [--instances 100] [FLAG=VALUE ...]
+python -m benchmarks.logic_rl [--model tiny] [--data FOLDER] [--people 3 4 5 6 7] [--trained 2 3] [--instances 100] [depth=3 ...]
 
 Every model plays the same held-out puzzles: as they are, with the people speaking in another order, with one statement replaced,
 and with one leaf of a statement changed, so that another solution is right. Puzzles of the train split stand beside them, which a
@@ -16,6 +16,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.rollout import Rollout
@@ -87,8 +89,13 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=96)
     parser.add_argument("--json", type=Path)
     parser.add_argument("flags", nargs="*")
-    args = parser.parse_args()
-    options: dict[str, Any] = dict(flag.split("=", 1) for flag in args.flags)
+    args = parser.parse_intermixed_args()
+    if wrong := [flag for flag in args.flags if "=" not in flag]:
+        parser.error(f"{wrong[0]}: options of the task are written NAME=VALUE")
+    options: dict[str, Any] = {}
+    for flag in args.flags:
+        name, _, value = flag.partition("=")
+        options[name] = yaml.safe_load(value)
     if args.data:
         options["data"] = args.data
     policy = load_policy(ModelConfig(args.model))

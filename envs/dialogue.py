@@ -83,7 +83,8 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         chinese = attribute(env, "language", "en") == "zh"
         self._reminder = REMINDERS_ZH[name] if chinese else self.protocol.reminder
         self._whole = bool(attribute(env, "conversation", False))
-        self.prefill = str(attribute(env, "prefill", "")) if prefill is None else prefill
+        self._own_prefill = prefill is None
+        self.prefill = prefill if prefill is not None else str(attribute(env, "prefill", ""))
         # The message's space holds the task's characters and those of the reminder, which may be
         # Chinese. A conversation is not framed, so its space is the task's own.
         letters = space.character_set | frozenset(self._reminder)
@@ -124,8 +125,8 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
                 "" if self.max_turns == 1 or self._whole else f"\nYou have {self.max_turns} turns."
             )
             return f"{rules}{turns}"
-        named = f"The actions are {', '.join(self.names)}."
-        actions = attribute(self.env, "action_help", "") or named
+        actions = attribute(self.env, "action_help", "")
+        actions = actions or f"The actions are {', '.join(self.names)}."
         return (
             f"{rules}\n{actions} You have {self.max_turns} turns, up to "
             f"{self.max_actions_per_turn} actions a turn (separated by{SEPARATOR.rstrip()}) and "
@@ -152,8 +153,9 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         self.actions_taken = 0
         self._state = observation
         start = {"actions": [], "unreadable": None, **info, **difficulty_of(self.env)}
-        # A mixture's task may have one of its own.
-        start["prefill"] = self.prefill or info.get("prefill", "")
+        # Each task of a mixture has its own, unless one was given.
+        mixed = self._own_prefill and attribute(self.env, "mixture", False)
+        start["prefill"] = info["prefill"] if mixed else self.prefill
         return self._message(""), {**start, "system": self.system}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -287,7 +289,6 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
             lines = f"Turn {self.turn}:\nState:\n{lines}\nYou have {left} actions left."
         elif self.max_turns > 1:
             lines = f"Turn {self.turn}:\n{lines}"
-        # The reminder of the protocol ``free`` is empty.
         return f"{note}{lines} {self._reminder}".rstrip()
 
 

@@ -126,7 +126,8 @@ class AnswerTask(TextTask[str]):
         """Score a whole reply; the reward is the weighted sum of the reward functions."""
         assert self.template is not None
         answer = self.template.read(reply)
-        attempt = Attempt(reply, self.golds(), answer, self.grade, self.parses)
+        begun = self.prefill
+        attempt = Attempt(reply, self.golds(), answer, self.grade, self.parses, begun)
         found = scores(attempt, self.weights)
         none = "no answer in the form that the template asks for"
         # Of a conversation Dialogue adds nothing to ``info``, so all of its entries are made here.

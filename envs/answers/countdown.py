@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 
 from ragen_lite.envs.answers.asking import AnswerTask
-from ragen_lite.envs.answers.countdown_puzzles import Puzzle, load_puzzles
+from ragen_lite.envs.answers.countdown_puzzles import Puzzle, load_puzzles, puzzles_of
 from ragen_lite.envs.answers.expression import (
     LONGEST,
     OPERATORS,
@@ -27,6 +27,7 @@ from ragen_lite.envs.spaces import text_space
 from ragen_lite.envs.splits import one_of, requested_split
 
 EARNED = {"tinyzero": TINYZERO_TEXT, "mini_r1": MINI_R1, "strict": STRICT}
+NO_TEXT = " "  # no answer is this: answers are stripped
 # The system prompt and the message, by language.
 RULES = {
     "en": (
@@ -56,8 +57,8 @@ class Countdown(AnswerTask):
             replies (see AnswerTask).
         language: of the rules and the instance, ``en`` or ``zh``.
         template: null, or a name of envs/answers/templates.py, such as ``tinyzero``.
-        data: null (puzzles are made up), or a file or hub id of published ones; numbers and targets
-            are then theirs.
+        data: null (puzzles are made up), or a file or hub id of published ones, of which those with
+            ``min_numbers`` to ``max_numbers`` are taken; ranges of numbers and target are theirs.
 
     Raises:
         ValueError: an option out of its range.
@@ -118,6 +119,9 @@ class Countdown(AnswerTask):
             LONGEST, min_length=0, charset="0123456789() " + self.operators
         )
         self.earned = self.use(template, reward, EARNED)
+        if self.template and self.template.language != language:
+            told = self.template.language
+            raise ValueError(f"template={template} is written in {told}: take language={told}")
 
     @property
     def instructions(self) -> str:
@@ -129,7 +133,12 @@ class Countdown(AnswerTask):
 
     def instance_count(self, split: str) -> int | None:
         """The puzzles of a split; None where they are made up."""
-        return None if self.data is None else len(load_puzzles(self.data)[split])
+        return None if self.data is None else len(self._published(split))
+
+    def _published(self, split: str) -> tuple[Puzzle, ...]:
+        """The data's puzzles with as many numbers as are asked for."""
+        assert self.data is not None
+        return puzzles_of(self.data, split, self.min_numbers, self.max_numbers)
 
     def _instance(self) -> Puzzle:
         """An instance with a solution.
@@ -179,7 +188,7 @@ class Countdown(AnswerTask):
         if self.data is None:
             puzzle = self.draw(split, self._instance, lambda made: made.text)
         else:
-            puzzle = self.pick_row(load_puzzles(self.data)[split], split, seed, self.data)
+            puzzle = self.pick_row(self._published(split), split, seed, self.data)
             self.instance = puzzle.text
         self.numbers = puzzle.numbers
         self.target = puzzle.target
@@ -223,8 +232,8 @@ class Countdown(AnswerTask):
         return f"{self._rules()} {self._state()}"
 
     def golds(self) -> tuple[str, ...]:
-        """See AnswerTask; any expression that reaches the target is right."""
-        return (str(self.target),)
+        """See AnswerTask; of all expressions that reach the target, one that is known."""
+        return (self.known or NO_TEXT,)
 
     def grade(self, answer: str, gold: str) -> bool:
         """See AnswerTask."""
@@ -264,8 +273,11 @@ class Countdown(AnswerTask):
         return [self.reply_with(terms[0].removeprefix("(").removesuffix(")"))]
 
     def demonstrate(self, rng: np.random.Generator) -> tuple[str, list[str]]:
-        """The solution; the thought is its operations one by one."""
+        """The solution; the thought is its operations one by one.
+
+        Raises RuntimeError for a published puzzle that has none.
+        """
         known = self.known or self.search()
         if known is None:
-            return "", self.guess(rng)
+            raise RuntimeError("nothing reaches the target, so there is nothing to demonstrate")
         return self.teach(", ".join(self.steps), known)

@@ -5,6 +5,7 @@ Malformed rows are counted and named.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from ragen_lite.envs.files import FORMS, BadRow, datasets_package, file_records,
 from ragen_lite.envs.splits import ALL, SPLITS, shuffled, split_of
 
 RowT = TypeVar("RowT")
+HELD_OUT = {"test", "eval", "val", "valid", "validation", "dev"}
 Reader = Callable[[Any], RowT]  # a record -> a row; raises BadRow
 Key = Callable[[RowT], str]  # what makes a row the instance that it is
 
@@ -113,14 +115,15 @@ def load_rows(
 def _from_folder(folder: Path, training: str, testing: str) -> dict[str, Any]:
     """The records of a folder's files, those below it too, each with its place.
 
-    Files whose name begins with ``test`` are the part to test on. Raises ValueError where there is
-    none to read.
+    A file with the word test, or of validation, in its name or that of a folder is held out. Raises
+    ValueError where there is none to read.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file() and form_of(path))
     found: dict[str, Any] = {}
     for path in files:
-        part = found.setdefault(testing if path.name.startswith("test") else training, [])
         name = path.relative_to(folder)
+        words = set(re.split(r"[^a-z]+", name.as_posix().lower()))
+        part = found.setdefault(testing if words & HELD_OUT else training, [])
         part += [(f"{name}, {place}", record) for place, record in file_records(path)]
     if not found:
         raise ValueError(f"data={folder}: no file in it is of the form {FORMS}")

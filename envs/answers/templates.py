@@ -6,6 +6,7 @@ theirs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from ragen_lite.envs.answers.math.numbers import number
 from ragen_lite.envs.formats import PROTOCOLS, last_boxed
 
 THINK_END = "</think>"
+_ONE_LINE = re.compile(r"<answer>(.*?)</answer>")
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,9 @@ def last_line_answer(reply: str) -> str | None:
 
 
 def first_answer(reply: str) -> str | None:
-    """The first ``<answer>``, where it stands on one line (mini-deepseek-r1)."""
-    answer, end, _ = reply.partition("<answer>")[2].partition("</answer>")
-    return answer.strip() if end and "\n" not in answer else None
+    """The first ``<answer>`` that stands on one line (mini-deepseek-r1)."""
+    found = _ONE_LINE.search(reply)
+    return found[1].strip() if found else None
 
 
 def boxed_after_thought(reply: str) -> str | None:

@@ -13,6 +13,7 @@ from ragen_lite.envs.registry import installed_tasks, own_tasks
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TASK_CREDIT = "task_credit"  # what a task prefers; no group of the command line
+AS_TOLD = "_as_told"  # the end of a recipe's name for Hydra
 OF_ALGO = ("credit", "critic", "loss", "filter")  # the groups that files of algo/ set
 
 
@@ -65,14 +66,20 @@ def less_named(recipe: str, named: set[str]) -> str:
     from omegaconf import OmegaConf
 
     check_choice("recipe", [recipe])
+    # How long a conversation may be is no matter of the engine.
+    named = named - {"engine"}
     told = OmegaConf.to_container(OmegaConf.load(CONFIGS / "recipe" / f"{recipe}.yaml")) or {}
     assert isinstance(told, dict)
     if "algo" in named:
         named = {*named, *OF_ALGO}
     defaults = [entry for entry in told.pop("defaults", []) if not _sets(entry) & named]
     kept = {key: value for key, value in told.items() if key not in named}
+    if "model" in named:
+        # Another model, in the recipe's chat template and with its adapter.
+        rest = {key: value for key, value in told.get("model", {}).items() if key != "path"}
+        kept["model"] = rest
     node = {"defaults": [*defaults, "_self_"], **kept}
-    name = f"{recipe}_as_told"
+    name = f"{recipe}{AS_TOLD}"
     ConfigStore.instance().store(group="recipe", name=name, node=node, package="_global_")
     return name
 
@@ -81,3 +88,9 @@ def _sets(entry: object) -> set[str]:
     """The group of an entry of a defaults list, such as ``override /env: countdown``."""
     keys = entry if isinstance(entry, dict) else ()
     return {str(key).removeprefix("override /") for key in keys}
+
+
+def for_sft(recipe: str) -> bool:
+    """Whether a recipe says what to learn from, and so is of supervised learning."""
+    path = CONFIGS / "recipe" / f"{recipe}.yaml"
+    return path.is_file() and bool(re.search(r"^demos:", path.read_text(), re.MULTILINE))

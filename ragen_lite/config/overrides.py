@@ -10,11 +10,13 @@ import difflib
 import re
 
 from ragen_lite.config.files import (
+    AS_TOLD,
     CONFIGS,
     TASK_CREDIT,
     check_choice,
     choices,
     files_of,
+    for_sft,
     groups,
     less_named,
     set_by,
@@ -126,8 +128,8 @@ def _choice(group: str, value: str, argument: str, arguments: list[str]) -> list
     if group == "env":
         return environment(value)
     if group == "recipe":
-        pairs = map(split_argument, arguments)
-        return [f"recipe={less_named(value, {pair[0] for pair in pairs if pair})}"]
+        named = {pair[0] for pair in map(split_argument, arguments) if pair}
+        return [f"recipe={','.join(less_named(name, named) for name in names)}"]
     check_choice(group, names)
     return [argument]
 
@@ -242,6 +244,9 @@ def refuse_unused(command: str, arguments: list[str]) -> None:
     ``arguments`` are as ``rewrite_all`` returns them.
     """
     uses = USES[command]
+    for recipe in (value_of(arguments, "recipe") or "").split(","):
+        if command == "train" and for_sft(recipe.removesuffix(AS_TOLD)):
+            raise ConfigError(f"recipe={recipe}: it is of supervised learning: ragen_lite.sft")
     for argument in arguments:
         pair = split_argument(argument)
         if pair is None:

@@ -155,22 +155,25 @@ class Learner:
                     objective, own = self._with_critic(value, batch, hidden, tokens.share, moves)
                     objective.backward()  # type: ignore[no-untyped-call]
                     totals.add(batch, tokens, value, metrics | own)
-            except torch.OutOfMemoryError:
-                self._halve(samples)
-                totals = None
+            except torch.OutOfMemoryError as error:
+                failed, totals = error, None
+            # Outside, since an error that is being handled holds the tensors of its frames.
+            if totals is None:
+                self._halve(samples, failed)
         if not moves:
             norm = clip_gradients(self.trained, math.inf)
             self._forget()
             return totals.metrics(self.ranks) | {"train/grad_norm": norm}
         return self._update(totals.metrics(self.ranks))
 
-    def _halve(self, samples: Sequence[Sample]) -> None:
+    def _halve(self, samples: Sequence[Sample], failed: Exception) -> None:
         """Take smaller micro-batches after one that did not fit; raises where they cannot be."""
+        failed.__traceback__ = None
         longest = max(len(sample.token_ids) for sample in samples)
         smaller = halved(self.microbatch_tokens, longest)
         # Ranks must cut alike, and only this one knows.
         if not smaller or not self.ranks.alone:
-            raise
+            raise failed
         self.microbatch_tokens = smaller
         torch.cuda.empty_cache()
 

@@ -173,7 +173,15 @@ def merged_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
     for name, module in model.named_modules():
         if hasattr(module, "get_delta_weight") and hasattr(module, "lora_A"):
             layers[name] = module
+    packed = {}
+    for name, module in model.named_modules():
+        if hasattr(getattr(module, "weight", None), "quant_state"):
+            packed[f"{name}.weight"] = module
     for name, parameter in model.named_parameters():
+        if name in packed and ".base_layer." not in name:
+            # Of 4 bits, and without matrices of its own.
+            yield name, _peft_integrations().dequantize_module_weight(packed[name]).detach()
+            continue
         owner, _, rest = name.partition(".base_layer.")
         if owner in layers and rest == "weight":
             whole = _peft_integrations().dequantize_module_weight(layers[owner].base_layer)

@@ -28,19 +28,23 @@ TRIES = 100  # episodes played for one demonstration at most
 APART = 1_000_000  # between the places of two tries, which no step has
 
 
-def encode(chat: Chat, system: str, turns: Sequence[tuple[str, str]]) -> Sample:
+def encode(chat: Chat, system: str, turns: Sequence[tuple[str, str]], prefill: str = "") -> Sample:
     """A conversation in a model's tokens, its replies marked as what is learnt.
 
     Args:
         chat: the model's template.
         system: the system prompt.
         turns: messages with the replies to them.
+        prefill: what a reply begins with that the policy will not have to say.
     """
     token_ids: list[int] = []
     loss_mask: list[bool] = []
     for k, (message, reply) in enumerate(turns):
-        prompt = chat.follow(chat.end_id, message) if k else chat.start(system, message)
-        answer = [*chat.plain(reply), chat.end_id]
+        begun = prefill if reply.startswith(prefill) else ""
+        prompt = (
+            chat.follow(chat.end_id, message, begun) if k else chat.start(system, message, begun)
+        )
+        answer = [*chat.plain(reply.removeprefix(begun)), chat.end_id]
         token_ids += prompt + answer
         loss_mask += [False] * len(prompt) + [True] * len(answer)
     return demonstration(token_ids, loss_mask)
@@ -67,7 +71,7 @@ def from_policy(
                 if hardest is not None:
                     note_difficulty(episode, hardest)
                 turns = [(turn.observation, turn.reply) for turn in episode.turns]
-                return encode(chat, episode.system, turns)
+                return encode(chat, episode.system, turns, env.prefill)
         raise ConfigError(f"no demonstration of {spec.id} in {TRIES} tries: {episode.error}")
 
     return draw
@@ -87,11 +91,11 @@ def from_file(path: Path, spec: EnvSpec, chat: Chat, seed: int, longest: int) ->
     Their texts are encoded by this model's chat. Those of more than ``longest`` tokens are left out
     with a warning that counts them. Raises ConfigError where none is left.
     """
-    usual = spec.make().system
+    env = spec.make()
     encoded = []
     for conversation in read_conversations(path):
-        system = usual if conversation.system is None else conversation.system
-        encoded.append(encode(chat, system, conversation.turns))
+        system = env.system if conversation.system is None else conversation.system
+        encoded.append(encode(chat, system, conversation.turns, env.prefill))
     samples = [sample for sample in encoded if len(sample.token_ids) <= longest]
     left_out = len(encoded) - len(samples)
     if left_out:

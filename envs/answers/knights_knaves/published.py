@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from ragen_lite.envs.answers.knights_knaves.english import ROLES, SAYINGS, BadPuzzle, parse_puzzle
 from ragen_lite.envs.answers.knights_knaves.puzzles import Puzzle, solutions
+from ragen_lite.envs.answers.rows import load_rows
 from ragen_lite.envs.files import BadRow
 
 
@@ -28,8 +30,21 @@ def read_row(record: Any) -> Puzzle:
     if len(found) != 1:
         raise BadRow(f"it has {len(found)} solutions")
     told = record.get("solution")
-    if told is not None and tuple(map(bool, told)) != found[0]:
-        raise BadRow(f"the solution is {found[0]}, not {tuple(told)}")
+    if told is not None and (not isinstance(told, list) or tuple(told) != found[0]):
+        raise BadRow(f"the solution is {list(found[0])}, not {str(told)[:80]}")
     # Another order of speaking is told in our own words.
     sayings = tuple(i % len(SAYINGS) for i in range(len(names)))
     return Puzzle(statements, found[0], names, sayings, ROLES[0], wording=quiz)
+
+
+@lru_cache(maxsize=8)
+def load_puzzles(data: str) -> dict[str, tuple[Puzzle, ...]]:
+    """The puzzles of a file or a hub data set by split. Raises what ``load_rows`` raises."""
+    return load_rows(data, None, ("train", "test"), read_row, lambda puzzle: puzzle.logic)
+
+
+@lru_cache(maxsize=64)
+def puzzles_of(data: str, split: str, least: int, most: int) -> tuple[Puzzle, ...]:
+    """The puzzles of a split that have ``least`` to ``most`` people."""
+    whole = load_puzzles(data)[split]
+    return tuple(puzzle for puzzle in whole if least <= len(puzzle.names) <= most)

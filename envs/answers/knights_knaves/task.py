@@ -6,14 +6,13 @@ The puzzles are made in puzzles.py; their English is in english.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from ragen_lite.envs.answers.asking import AnswerTask
 from ragen_lite.envs.answers.knights_knaves.english import SAYINGS, article, read_answer
-from ragen_lite.envs.answers.knights_knaves.published import read_row
+from ragen_lite.envs.answers.knights_knaves.published import puzzles_of
 from ragen_lite.envs.answers.knights_knaves.puzzles import (
     NAMES,
     PERTURBATIONS,
@@ -25,7 +24,6 @@ from ragen_lite.envs.answers.knights_knaves.puzzles import (
     truth,
 )
 from ragen_lite.envs.answers.rewards.outcomes import LOGIC_RL, STRICT
-from ragen_lite.envs.answers.rows import load_rows
 from ragen_lite.envs.spaces import text_space
 from ragen_lite.envs.splits import belongs, requested_split
 
@@ -34,12 +32,6 @@ RULES = (
     "Solve the puzzle. Say of every person, one a line, who they are, in the puzzle's own words,"
     " for example: (1) Zoey is a knight\n(2) Oliver is a knave"
 )
-
-
-@lru_cache(maxsize=8)
-def load_puzzles(data: str) -> dict[str, tuple[Puzzle, ...]]:
-    """The puzzles of a file or a hub data set by split. Raises what ``load_rows`` raises."""
-    return load_rows(data, None, ("train", "test"), read_row, lambda puzzle: puzzle.logic)
 
 
 class KnightsKnaves(AnswerTask):
@@ -115,11 +107,10 @@ class KnightsKnaves(AnswerTask):
         """The puzzles of a split; None where they are made up."""
         return None if self.data is None else len(self._published(split))
 
-    def _published(self, split: str) -> list[Puzzle]:
+    def _published(self, split: str) -> tuple[Puzzle, ...]:
         """The data's puzzles with as many people as are asked for."""
         assert self.data is not None
-        sizes = range(self.min_people, self.max_people + 1)
-        return [puzzle for puzzle in load_puzzles(self.data)[split] if len(puzzle.names) in sizes]
+        return puzzles_of(self.data, split, self.min_people, self.max_people)
 
     def _instance(self) -> Puzzle:
         """A puzzle with exactly one solution: statements are drawn until they have it."""

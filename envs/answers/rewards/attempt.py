@@ -21,6 +21,7 @@ class Attempt:
         golds: the gold answers, any of which is right.
         answer: what the template takes for the reply's answer; None where there is none.
         grade: whether an answer equals a gold; None where the gold cannot be read.
+        prefill: with which the reply begins, unsampled.
         parses: whether an answer says something that could be right, such as a role for everybody.
     """
 
@@ -29,6 +30,7 @@ class Attempt:
     answer: str | None
     grade: Callable[[str, str], bool | None]
     parses: Callable[[str], bool] = anything
+    prefill: str = ""
 
     @cached_property
     def correct(self) -> bool | None:

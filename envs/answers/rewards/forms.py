@@ -50,10 +50,13 @@ def reasoning_steps(attempt: Attempt) -> float:
 def mini_r1_format(attempt: Attempt) -> float:
     """1 for a thought, a line break and an answer, else 0; no tag of thoughts in the thought.
 
-    It begins at the first ``<think>``: what a prefill says before that is left out.
+    What a prefill says before its own ``<think>`` is left out.
     """
-    begun = attempt.reply.partition("<think>")[2]
-    thought, seam, rest = begun.partition("</think>\n<answer>")
+    before = attempt.prefill.partition("<think>")[0]
+    reply = attempt.reply.removeprefix(before)
+    if not reply.startswith("<think>"):
+        return 0.0
+    thought, seam, rest = reply.removeprefix("<think>").partition("</think>\n<answer>")
     inner = "<think>" in thought or "</think>" in thought
     # The end of a text is before a last line break too.
     return float(bool(seam) and not inner and rest.removesuffix("\n").endswith("</answer>"))

@@ -45,7 +45,8 @@ def test_every_template_puts_every_task_and_reads_its_own_replies(name: str, tem
         with pytest.raises(ValueError, match="reads no answer such as"):
             KnightsKnaves(template=template, reward="accuracy")
         return
-    env = Dialogue(TASKS[name](template=template, reward="accuracy"))
+    zh = {"language": "zh"} if (name, template) == ("countdown", "unlock_deepseek") else {}
+    env = Dialogue(TASKS[name](template=template, reward="accuracy", **zh))
     for seed in range(5):
         message, info = env.reset(seed=seed)
         assert info["prefill"] == TEMPLATES[template].prefill
@@ -139,6 +140,7 @@ def test_logic_rl() -> None:
 def test_how_each_reads() -> None:
     assert first_answer("<answer> a </answer><answer>b</answer>") == "a"
     assert first_answer("<answer>a\nb</answer>") is None and first_answer("<answer>a") is None
+    assert first_answer("<answer>a\n</answer> <answer>b</answer>") == "b"
     assert last_line_answer("<answer>a</answer>\n<answer>b</answer>") == "b"
     read = TEMPLATES["deepscaler"].read
     assert read("<think>\\boxed{1}</think> so \\boxed{2} \\boxed{3}") == "3"
@@ -207,9 +209,11 @@ def test_countdown_takes_published_rows(tmp_path: Path) -> None:
 
 
 def test_a_published_puzzle_without_a_solution_is_played_and_not_solved(tmp_path: Path) -> None:
-    task = Countdown(data=rows_file(tmp_path, [{"nums": [1, 1], "target": 99}]))
+    task = Countdown(data=rows_file(tmp_path, [{"nums": [1, 1], "target": 99}]), min_numbers=2)
     task.reset(seed=0, options={"split": "all"})
-    assert task.solve() is None and task.demonstrate(np.random.default_rng(0))[1]
+    assert task.solve() is None
+    with pytest.raises(RuntimeError, match="nothing to demonstrate"):
+        task.demonstrate(np.random.default_rng(0))
 
 
 def test_knights_and_knaves_takes_published_rows(tmp_path: Path) -> None:
@@ -232,6 +236,50 @@ def test_knights_and_knaves_takes_published_rows(tmp_path: Path) -> None:
         other = KnightsKnaves(min_people=3, max_people=3, data=path, perturb=change)
         other.reset(seed=0, options={"split": "all"})
         assert not other.puzzle.wording and len(other.puzzle.names) == 3
+
+
+def test_a_folder_is_divided_as_its_names_say(tmp_path: Path) -> None:
+    for name in ("train/a.jsonl", "test/a.jsonl", "testament.jsonl", "validation.jsonl"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        count = len(name)
+        rows = [{"nums": [count, i, 3], "target": 100 + i} for i in range(1, 41)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = Countdown(data=str(tmp_path))
+    assert task.instance_count("test") == 80
+    counts = [task.instance_count(split) or 0 for split in ("train", "val")]
+    assert sum(counts) == 80
+    held = {len("test/a.jsonl"), len("validation.jsonl")}
+    for seed in range(80):
+        task.reset(seed=seed, options={"split": "test"})
+        assert task.numbers[0] in held
+    assert Countdown(data=str(tmp_path), max_numbers=3).instance_count("all") == 160
+    with pytest.raises(ValueError, match="has no row in the train split"):
+        Countdown(data=str(tmp_path), min_numbers=4).reset(seed=0)
+
+
+def test_a_reward_for_the_exact_gold_does_not_pay_for_the_target() -> None:
+    task = Countdown(template="gsm8k", reward="gsm8k_correctness")
+    env = Dialogue(task)
+    env.reset(seed=0)
+    right = f"<answer>\n{task.known}\n</answer>"
+    assert env.step(f"<answer>\n{task.target}\n</answer>")[1] == 0.0
+    env.reset(seed=0)
+    assert env.step(right)[1] == 2.0
+
+
+def test_a_form_is_not_paid_for_behind_other_text() -> None:
+    reply = "foo\n<think>a</think>\n<answer>1</answer>"
+    form = REWARDS["mini_r1_format"]
+    plain = Attempt(reply, ("1",), "1", lambda answer, gold: True)
+    assert form(plain) == 0.0
+    told = Attempt(reply, ("1",), "1", lambda answer, gold: True, prefill="foo\n<think>")
+    assert form(told) == 1.0
+
+
+def test_a_language_is_the_templates() -> None:
+    with pytest.raises(ValueError, match="take language=zh"):
+        Countdown(template="unlock_deepseek", reward="mini_r1")
 
 
 def test_data_that_cannot_be_had_are_named(tmp_path: Path) -> None:

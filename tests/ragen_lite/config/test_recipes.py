@@ -12,6 +12,7 @@ from docs.recipe_pages import facts, names
 from ragen_lite.config.command_line import compose
 from ragen_lite.config.files import files_of
 from ragen_lite.config.keys import flatten
+from ragen_lite.config.overrides import refuse_unused, rewrite_all
 from ragen_lite.config.scale import SAMPLE_OF, SAMPLES, scaled
 from ragen_lite.config.schema import Config, ConfigError
 from tests.fixtures.commands import run
@@ -109,10 +110,13 @@ def test_what_the_user_names_takes_the_recipes_place() -> None:
         "outcome",
     )
     assert preset.kl.name == "k1" and preset.train.groups == 256
-    # Its chat template is for the base model that it names.
-    assert compose(["recipe=tinyzero", "model=tiny"]).model.template is None
-    assert compose(["recipe=tinyzero", "model=tiny"]).model.path == "tiny"
-    assert compose(["recipe=tinyzero", "model=somebody/else"]).model.path == "somebody/else"
+    # Another model, in the recipe's chat template and with its adapter.
+    for model, path in (("tiny", "tiny"), ("somebody/else", "somebody/else")):
+        other = compose(["recipe=tinyzero", f"model={model}"])
+        assert (other.model.path, other.model.template) == (path, "plain")
+        adapter = compose(["recipe=unsloth", f"model={model}"]).model
+        assert (adapter.path, adapter.quantize, adapter.lora_rank) == (path, "nf4", 64)
+    assert compose(["recipe=deepscaler", "engine=vllm"]).engine.max_model_len == 25600
     assert compose(["recipe=tinyzero", "env=bandit"]).env.kwargs == {}
     assert compose(["recipe=tinyzero", "language=zh"]).env.kwargs["language"] == "zh"
     assert compose(["recipe=tinyzero", "train.lr=1"]).train.lr == 1
@@ -130,6 +134,23 @@ def test_what_the_user_names_takes_the_recipes_place() -> None:
 def test_what_a_recipe_does_not_take_is_refused(line: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         compose(line)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_another_model_changes_nothing_of_how_it_learns(name: str) -> None:
+    own = compose([f"recipe={name}"])
+    other = compose([f"recipe={name}", "model=tiny"])
+    sizes = asdict(own.train) | {"microbatch_tokens": other.train.microbatch_tokens}
+    assert asdict(other.train) == sizes and other.sample == own.sample
+
+
+def test_recipes_can_be_swept_and_those_of_sft_are_not_trained() -> None:
+    line = rewrite_all(["recipe=tinyzero,logic_rl", "model=tiny"])
+    assert "recipe=tinyzero_as_told,logic_rl_as_told" in line
+    for recipe in ("open_thoughts", "tiny"):
+        with pytest.raises(ConfigError, match="it is of supervised learning: ragen_lite.sft"):
+            refuse_unused("train", rewrite_all([f"recipe={recipe}"]))
+    refuse_unused("sft", rewrite_all(["recipe=open_thoughts"]))
 
 
 # ---- the smoke scale ----

@@ -16,7 +16,7 @@ from ragen_lite.config.schema import ConfigError, ModelConfig
 from ragen_lite.learning import checkpoint
 from ragen_lite.learning.learner import Learner, Optim
 from ragen_lite.learning.making import LearnerSetup, make_learner
-from ragen_lite.learning.memory import halved
+from ragen_lite.learning.memory import block_names, checkpoint_blocks, halved
 from ragen_lite.learning.scoring import scorer
 from ragen_lite.models import lora
 from ragen_lite.models.loading import load_policy
@@ -171,6 +171,28 @@ def test_an_adapter_beside_four_bits_is_saved_resumed_and_exported(
     assert not any(type(module).__name__ == "Linear4bit" for module in plain.modules())
     pairs = zip(learner.score(samples()), scorer(plain, 1.0)(samples()), strict=True)
     assert all(a == pytest.approx(b, abs=1e-3) for a, b in pairs)
+
+
+def test_weights_of_four_bits_without_matrices_are_written_out_too(
+    base: Path, tmp_path: Path
+) -> None:
+    policy = quantized(base)
+    export.main([f"model={base}", f"to={tmp_path / 'plain'}", "quantize=nf4"])
+    plain = loaded(tmp_path / "plain").model
+    pairs = zip(scorer(policy.model, 1.0)(samples()), scorer(plain, 1.0)(samples()), strict=True)
+    assert all(a == pytest.approx(b, abs=1e-3) for a, b in pairs)
+
+
+def test_blocks_in_parts_on_ranks_are_known_and_a_model_without_any_is_refused(base: Path) -> None:
+    model = loaded(base).model.get_decoder()
+    (name,) = block_names(loaded(base).model)
+    for block in model.layers:
+        # As torch's FSDP2 does: a class of its own over the block's.
+        block.__class__ = type(f"FSDP{name}", (type(block),), {})
+    checkpoint_blocks(model, False, frozenset({name}))
+    assert all("forward" in vars(block) for block in model.layers)
+    with pytest.raises(ConfigError, match="does not say what its blocks are"):
+        checkpoint_blocks(model, False, frozenset())
 
 
 def test_moments_of_eight_bits_learn_and_resume(base: Path, tmp_path: Path) -> None:
