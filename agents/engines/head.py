@@ -23,6 +23,19 @@ def vocabulary_size(model: Any) -> int:
     return int(model.get_output_embeddings().weight.shape[0])
 
 
+def matrix_of(model: Any) -> Tensor | None:
+    """The weights of a head that is one matrix; None where it is, or does, anything more."""
+    config = text_config(model)
+    more = ("logit_scale", "logits_scaling", "final_logit_softcapping")
+    head = model.get_output_embeddings()
+    # An adapter, or weights of 4 bits, make it another class.
+    plain = type(head) is torch.nn.Linear and head.bias is None
+    if not plain or any(getattr(config, name, None) is not None for name in more):
+        return None
+    weight: Tensor = head.weight
+    return weight
+
+
 def logits_of(model: Any, hidden: Tensor) -> Tensor:
     """Logits (N, vocabulary) of hidden states (N, hidden size)."""
     config = text_config(model)

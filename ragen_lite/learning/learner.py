@@ -62,6 +62,7 @@ class Learner:
         self.forward = forward_of(model)
         self.ranks = ranks
         self.forward.share = ranks.alone
+        self.forward.in_parts = not ranks.alone
         ranks.shard(self.forward)
         # Never in training mode: with dropout, or a router's noise, the log-probs trained on would
         # not be those of the model that sampled.

@@ -83,6 +83,7 @@ def frozen(model: Any, ranks: Ranks = ALONE) -> Reference:
     model.requires_grad_(False)
     forward = forward_of(model)
     forward.share = ranks.alone
+    forward.in_parts = not ranks.alone
     ranks.shard(forward)
     return lambda: nullcontext(forward)
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ragen_lite.agents.engines.head import logits_of, vocabulary_size
+from ragen_lite.agents.engines.head import logits_of, matrix_of, vocabulary_size
 from ragen_lite.learning.batches import Batch, Sample, collate, to_device
+from ragen_lite.learning.linear_head import by_matrix
 from ragen_lite.learning.prefixes import empty_cache, hidden_after, shared_length
 from ragen_lite.learning.ranks import ALONE, Ranks
 
@@ -97,6 +98,9 @@ class PolicyForward(nn.Module):
     not.
     """
 
+    in_parts = False
+    """Whether the weights lie in parts on several ranks."""
+
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
@@ -119,6 +123,10 @@ class PolicyForward(nn.Module):
         if temperature is None:
             return hidden, hidden, hidden
         size = max(1, chunk // vocabulary_size(self.model))
+        matrix = None if self.in_parts else matrix_of(self.model)
+        if matrix is not None and len(hidden) > size:
+            logprobs, entropy = by_matrix(hidden, matrix, batch.targets, temperature, size)
+            return logprobs, entropy if entropy_grad else entropy.detach(), hidden
         output_of = partial(logits_of, self.model)
         logprobs, entropy = chunked_head(
             output_of, hidden, batch.targets, temperature, size, entropy_grad
