@@ -43,7 +43,8 @@ def values(config: Config) -> dict[str, Any]:
 
 
 def test_every_recipe_has_its_facts() -> None:
-    assert names() == NAMED == sorted(set(files_of("recipe")) - OWN)
+    # Somebody's own recipes may stand beside them.
+    assert names() == NAMED and {*NAMED, *OWN} <= set(files_of("recipe"))
 
 
 @pytest.mark.parametrize("name", NAMED)
