@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 
 from ragen_lite.envs.answers.asking import AnswerTask
-from ragen_lite.envs.answers.countdown_puzzles import Puzzle, load_puzzles, puzzles_of
+from ragen_lite.envs.answers.countdown_puzzles import Puzzle, load_puzzles, size_of
 from ragen_lite.envs.answers.expression import (
     LONGEST,
     OPERATORS,
@@ -23,6 +23,7 @@ from ragen_lite.envs.answers.expression import (
     solve,
 )
 from ragen_lite.envs.answers.rewards.outcomes import MINI_R1, STRICT, TINYZERO_TEXT
+from ragen_lite.envs.answers.rows import rows_of_size
 from ragen_lite.envs.spaces import text_space
 from ragen_lite.envs.splits import one_of, requested_split
 
@@ -138,7 +139,8 @@ class Countdown(AnswerTask):
     def _published(self, split: str) -> tuple[Puzzle, ...]:
         """The data's puzzles with as many numbers as are asked for."""
         assert self.data is not None
-        return puzzles_of(self.data, split, self.min_numbers, self.max_numbers)
+        sizes = range(self.min_numbers, self.max_numbers + 1)
+        return rows_of_size(load_puzzles, size_of, self.data, split, sizes)
 
     def _instance(self) -> Puzzle:
         """An instance with a solution.

@@ -58,8 +58,6 @@ def load_puzzles(data: str) -> dict[str, tuple[Puzzle, ...]]:
     return load_rows(data, None, ("train", "test"), read_puzzle, lambda puzzle: puzzle.text)
 
 
-@lru_cache(maxsize=32)
-def puzzles_of(data: str, split: str, least: int, most: int) -> tuple[Puzzle, ...]:
-    """The puzzles of a split that have ``least`` to ``most`` numbers."""
-    whole = load_puzzles(data)[split]
-    return tuple(puzzle for puzzle in whole if least <= len(puzzle.numbers) <= most)
+def size_of(puzzle: Puzzle) -> int:
+    """How many numbers a puzzle has."""
+    return len(puzzle.numbers)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -110,6 +111,18 @@ def load_rows(
     rest = [row for row in (*divided["train"], *divided["test"]) if key(row) not in held]
     val = tuple(row for row in divided["val"] if key(row) not in held)
     return _held_out({"train": tuple(rest), "val": val, "test": tested}, key)
+
+
+@lru_cache(maxsize=64)
+def rows_of_size(
+    load: Callable[[str], Mapping[str, Sequence[RowT]]],
+    size: Callable[[RowT], int],
+    data: str,
+    split: str,
+    sizes: range,
+) -> tuple[RowT, ...]:
+    """The rows of a split whose size is asked for; kept, since every reset asks."""
+    return tuple(row for row in load(data)[split] if size(row) in sizes)
 
 
 def _from_folder(folder: Path, training: str, testing: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,12 @@ from ragen_lite.agents.errors import UserError
 
 class ConfigError(UserError, ValueError):
     """Input that cannot work: what came, what is allowed, what to do."""
+
+
+def require(package: str, what: str, extra: str) -> None:
+    """Raise ConfigError where a package is not installed that an ``extra`` of ours brings."""
+    if importlib.util.find_spec(package) is None:
+        raise ConfigError(f"{what} needs {package}: pip install 'ragen-lite[{extra}]'")
 
 
 @dataclass

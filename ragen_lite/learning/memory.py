@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,10 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ragen_lite.config.schema import ConfigError
+from ragen_lite.config.schema import ConfigError, require
 from ragen_lite.learning.optim import Optim
-
-INSTALL = "pip install 'ragen-lite[quantized]'"
 
 
 def block_names(module: nn.Module) -> frozenset[str]:
@@ -80,16 +77,10 @@ def make_optimizer(parameters: Iterable[nn.Parameter], optim: Optim) -> Any:
     if optim.name == "adamw":
         # One kernel for all parameters.
         return torch.optim.AdamW(parameters, fused=True, **common)
-    require_bitsandbytes("train.optimizer=adamw_8bit")
+    require("bitsandbytes", "train.optimizer=adamw_8bit", "quantized")
     import bitsandbytes
 
     return bitsandbytes.optim.AdamW8bit(parameters, **common)
-
-
-def require_bitsandbytes(what: str) -> None:
-    """Raise ConfigError where bitsandbytes is not installed."""
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ConfigError(f"{what} needs bitsandbytes: {INSTALL}")
 
 
 def saved(value: Any) -> Tensor:

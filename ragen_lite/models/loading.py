@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from transformers.utils import logging
 
 from ragen_lite.agents.chat import Chat
-from ragen_lite.config.schema import ConfigError, ModelConfig
+from ragen_lite.config.schema import ConfigError, ModelConfig, require
 from ragen_lite.models import lora, scratch
 from ragen_lite.models.folders import (
     Loaded,
@@ -150,10 +149,7 @@ def quantized(kind: str | None, device: torch.device, arithmetic: str) -> dict[s
     """
     if kind is None:
         return {}
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ConfigError(
-            f"model.quantize={kind} needs bitsandbytes: pip install 'ragen-lite[quantized]'"
-        )
+    require("bitsandbytes", f"model.quantize={kind}", "quantized")
     from transformers import BitsAndBytesConfig
 
     told = BitsAndBytesConfig(

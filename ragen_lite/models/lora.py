@@ -7,7 +7,6 @@ peft's own wrapper is kept for saving, and for switching them off.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,17 +18,15 @@ from torch import Tensor
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.pytorch_utils import Conv1D
 
-from ragen_lite.config.schema import ConfigError
+from ragen_lite.config.schema import ConfigError, require
 
-INSTALL = "pip install 'ragen-lite[lora]'"
 # What an adapter may have beside its matrices, which nothing here would merge.
 MORE = ("use_dora", "modules_to_save", "target_parameters", "bias", "trainable_token_indices")
 NAME = "default"  # peft's own name of the one adapter there is
 
 
 def _peft() -> Any:
-    if importlib.util.find_spec("peft") is None:
-        raise ConfigError(f"LoRA needs peft: {INSTALL}")
+    require("peft", "LoRA", "lora")
     import peft
 
     return peft

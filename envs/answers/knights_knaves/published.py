@@ -43,8 +43,6 @@ def load_puzzles(data: str) -> dict[str, tuple[Puzzle, ...]]:
     return load_rows(data, None, ("train", "test"), read_row, lambda puzzle: puzzle.logic)
 
 
-@lru_cache(maxsize=64)
-def puzzles_of(data: str, split: str, least: int, most: int) -> tuple[Puzzle, ...]:
-    """The puzzles of a split that have ``least`` to ``most`` people."""
-    whole = load_puzzles(data)[split]
-    return tuple(puzzle for puzzle in whole if least <= len(puzzle.names) <= most)
+def size_of(puzzle: Puzzle) -> int:
+    """How many people a puzzle has."""
+    return len(puzzle.names)

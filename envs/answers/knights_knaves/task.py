@@ -12,7 +12,7 @@ import numpy as np
 
 from ragen_lite.envs.answers.asking import AnswerTask
 from ragen_lite.envs.answers.knights_knaves.english import SAYINGS, article, read_answer
-from ragen_lite.envs.answers.knights_knaves.published import puzzles_of
+from ragen_lite.envs.answers.knights_knaves.published import load_puzzles, size_of
 from ragen_lite.envs.answers.knights_knaves.puzzles import (
     NAMES,
     PERTURBATIONS,
@@ -24,6 +24,7 @@ from ragen_lite.envs.answers.knights_knaves.puzzles import (
     truth,
 )
 from ragen_lite.envs.answers.rewards.outcomes import LOGIC_RL, STRICT
+from ragen_lite.envs.answers.rows import rows_of_size
 from ragen_lite.envs.spaces import text_space
 from ragen_lite.envs.splits import belongs, requested_split
 
@@ -110,7 +111,8 @@ class KnightsKnaves(AnswerTask):
     def _published(self, split: str) -> tuple[Puzzle, ...]:
         """The data's puzzles with as many people as are asked for."""
         assert self.data is not None
-        return puzzles_of(self.data, split, self.min_people, self.max_people)
+        sizes = range(self.min_people, self.max_people + 1)
+        return rows_of_size(load_puzzles, size_of, self.data, split, sizes)
 
     def _instance(self) -> Puzzle:
         """A puzzle with exactly one solution: statements are drawn until they have it."""

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from ragen_lite.envs.answers.arithmetic import Multiplication
-from ragen_lite.envs.answers.asking import AnswerTask
 from ragen_lite.envs.answers.countdown import Countdown
 from ragen_lite.envs.answers.knights_knaves.task import KnightsKnaves
 from ragen_lite.envs.answers.math.task import Math
@@ -285,7 +284,3 @@ def test_a_language_is_the_templates() -> None:
 def test_data_that_cannot_be_had_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no such file"):
         Countdown(data=str(tmp_path / "none.jsonl"))
-
-
-def test_the_options_of_answer_tasks_are_alike() -> None:
-    assert all(issubclass(task, AnswerTask) for task in TASKS.values())

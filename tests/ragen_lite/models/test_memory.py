@@ -39,6 +39,9 @@ def gradients(
     optim = Optim(lr=1e-2, steps=5, checkpointing=checkpointing)
     setup = LearnerSetup(ModelConfig(str(base)), 0, optim, 1.0, NoKL(), critic or NoCritic())
     learner = make_learner(setup, policy)
+    trunks = [policy.model.get_decoder(), getattr(learner.critic, "own_trunk", None)]
+    blocks = [block for trunk in trunks if trunk is not None for block in trunk.layers]
+    assert all(("forward" in vars(block)) == (checkpointing != "off") for block in blocks)
     monkeypatch.setattr(learner, "_update", lambda metrics: metrics)  # the gradients are kept
     learner.step(samples(), [1.0] * 2, PPO())
     found = {n: p.grad for n, p in policy.model.named_parameters()}
