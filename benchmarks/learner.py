@@ -32,6 +32,8 @@ from ragen_lite.models.loading import load_policy
 
 VOCABULARY = 151_936  # Qwen2.5's
 TOKENS = 2048
+NARROW = 64  # so that the logits are what there is
+FEW, WIDE = 256, 896  # Qwen2.5-0.5B's width
 
 
 def bare(model: Any, batches: list[Any]) -> None:
@@ -99,40 +101,62 @@ def resident(field: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def peak(chunked: bool) -> None:
-    """Print the peak memory in MB that the loss of TOKENS tokens adds at a vocabulary of
-    VOCABULARY."""
+def peak(kind: str, tokens: int, width: int) -> None:
+    """Print the peak memory in MB that a head's loss adds at a vocabulary of VOCABULARY, and its
+    CPU seconds.
+
+    Args:
+        kind: whole (all logits at once), parts (autograd adds the parts' gradients up), or buffer
+            (they add to one: what the learner does).
+        tokens: that are scored.
+        width: of the hidden states.
+    """
+    from ragen_lite.learning.linear_head import by_matrix
     from ragen_lite.learning.scoring import CHUNK, chunked_head
 
-    hidden = torch.randn(TOKENS, 64, requires_grad=True)
-    output = torch.nn.Linear(64, VOCABULARY, bias=False)
-    targets = torch.randint(VOCABULARY, (TOKENS,))
+    torch.set_num_threads(1)
+    hidden = torch.randn(tokens, width, requires_grad=True)
+    output = torch.nn.Linear(width, VOCABULARY, bias=False)
+    targets = torch.randint(VOCABULARY, (tokens,))
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins here (Linux)
     before = resident("VmRSS")
-    size = CHUNK // VOCABULARY if chunked else TOKENS
-    logprobs, _ = chunked_head(output, hidden, targets, 1.0, size, entropy_grad=False)
+    began = time.process_time()
+    size = tokens if kind == "whole" else CHUNK // VOCABULARY
+    if kind == "buffer":
+        logprobs, _ = by_matrix(hidden, output.weight, targets, 1.0, size)
+    else:
+        logprobs, _ = chunked_head(output, hidden, targets, 1.0, size, entropy_grad=False)
     logprobs.sum().backward()
-    print(resident("VmHWM") - before)
+    print(resident("VmHWM") - before, time.process_time() - began)
+
+
+def measured(kind: str, tokens: int, width: int) -> list[float]:
+    """What ``peak`` prints, in a process of its own."""
+    line = [sys.executable, __file__, kind, str(tokens), str(width)]
+    found = subprocess.run(line, capture_output=True, text=True, check=True)
+    return [float(number) for number in found.stdout.split()]
 
 
 def memory() -> None:
-    whole, parts = (
-        float(
-            subprocess.run(
-                [sys.executable, __file__, kind], capture_output=True, text=True, check=True
-            ).stdout
-        )
-        for kind in ("--whole", "--chunked")
-    )
+    """The head's memory beside all logits at once, and beside autograd's sum of the parts."""
+    parts, _ = measured("buffer", TOKENS, NARROW)
+    whole, _ = measured("whole", TOKENS, NARROW)
     print(
-        f"| peak memory of the loss, {TOKENS} tokens, vocabulary {VOCABULARY:,}: chunked / unchunked | {parts:,.0f} MB | "
+        f"| peak memory of the loss, {TOKENS} tokens, vocabulary {VOCABULARY:,}: in parts / at once | {parts:,.0f} MB | "
         f"{whole:,.0f} MB | {parts / whole:.2f} | at most 0.25 |"
     )
+    for name, unit, place in (("peak memory", "MB", 0), ("CPU time", "s", 1)):
+        ours = measured("buffer", FEW, WIDE)[place]
+        other = measured("parts", FEW, WIDE)[place]
+        print(
+            f"| {name} of a head of {WIDE} x {VOCABULARY:,}, {FEW} tokens: one gradient / one a part | {ours:,.1f} {unit} | "
+            f"{other:,.1f} {unit} | {ours / other:.2f} | below 1 |"
+        )
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] in (["--whole"], ["--chunked"]):
-        peak(sys.argv[1] == "--chunked")
+    if len(sys.argv) == 4:
+        peak(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
     else:
         speed()
         memory()

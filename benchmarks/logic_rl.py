@@ -23,6 +23,8 @@ from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.rollout import Rollout
 from ragen_lite.agents.trajectory import Episode, Outcome, Sampling
 from ragen_lite.config.schema import EngineConfig, ModelConfig
+from ragen_lite.envs.answers.knights_knaves.published import load_puzzles
+from ragen_lite.envs.splits import SPLITS
 from ragen_lite.learning import generation
 from ragen_lite.learning.players import LocalPlayer
 from ragen_lite.models.loading import Policy, load_policy
@@ -44,6 +46,18 @@ def spec_of(people: int, change: str | None, options: dict[str, Any]) -> EnvSpec
     """The task with puzzles of one size."""
     kwargs = {"min_people": people, "max_people": people, "perturb": change, **options}
     return EnvSpec("ragen_lite/KnightsKnaves-v0", kwargs)
+
+
+def read_puzzles(data: str) -> str:
+    """How many published puzzles could be read, and how many golds earn Logic-RL's full 3."""
+    puzzles = load_puzzles(data)
+    tested = len(puzzles["test"])
+    options = {"data": data, "template": "logic_rl", "min_people": 2, "max_people": 8}
+    spec = EnvSpec("ragen_lite/KnightsKnaves-v0", options)
+    golds = play_scripted(spec, "solver", "test", tested)
+    full = sum(episode.returns == 3.0 for episode in golds)
+    parts = ", ".join(f"{len(puzzles[split])} {split}" for split in SPLITS)
+    return f"{data}: {len(puzzles['all'])} different puzzles ({parts}); {full} of {tested} test golds earn 3"
 
 
 def play(
@@ -98,6 +112,7 @@ def main() -> None:
         options[name] = yaml.safe_load(value)
     if args.data:
         options["data"] = args.data
+        print(read_puzzles(args.data))
     policy = load_policy(ModelConfig(args.model))
     sampling = Sampling(args.temperature, args.max_tokens)
     print(
