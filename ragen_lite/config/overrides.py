@@ -244,8 +244,9 @@ def refuse_unused(command: str, arguments: list[str]) -> None:
     ``arguments`` are as ``rewrite_all`` returns them.
     """
     uses = USES[command]
-    for recipe in (value_of(arguments, "recipe") or "").split(","):
-        if command == "train" and for_sft(recipe.removesuffix(AS_TOLD)):
+    for told in (value_of(arguments, "recipe") or "").split(","):
+        recipe = told.removesuffix(AS_TOLD)
+        if command == "train" and for_sft(recipe):
             raise ConfigError(f"recipe={recipe}: it is of supervised learning: ragen_lite.sft")
     for argument in arguments:
         pair = split_argument(argument)
