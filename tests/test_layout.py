@@ -16,7 +16,7 @@ from benchmarks import style
 ROOT = Path(__file__).resolve().parents[1]
 # Who may import what is heavy or optional; by file, or by folder.
 DOORS = {
-    "vllm": ("agents/engines/vllm.py", "agents/engines/vllm_setup.py"),
+    "vllm": ("agents/engines/vllm",),
     "openai": ("agents/served.py",),
     "ray": ("ragen_lite/cluster/",),
     "wandb": ("ragen_lite/runs/writers.py",),

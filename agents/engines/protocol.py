@@ -24,6 +24,21 @@ class Request:
     key: int
 
 
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter that is handed over by itself, beside weights that stay as they are.
+
+    Attributes:
+        config: peft's LoraConfig.
+        scales: what the product of a layer's matrices is scaled by, by the layer's name.
+        frozen: the weights beside it, by the names of the Hugging Face model.
+    """
+
+    config: Any
+    scales: Mapping[str, float]
+    frozen: Callable[[], Iterable[tuple[str, Tensor]]]
+
+
 def silent(text: str) -> None:
     """A note that nobody reads."""
 
@@ -40,6 +55,7 @@ class EngineSetup:
         dtype: arithmetic: float32, bfloat16 or float64.
         cast: a context for forward passes of ``model``, such as autocast.
         options: the engine's own, as engine.options.NAME=VALUE.
+        adapter: what ``load_weights`` brings is its matrices alone; None: all weights.
         sleeping: whether memory is given back between ``sleep`` and ``wake``.
         note: takes what a user should know.
     """
@@ -51,6 +67,7 @@ class EngineSetup:
     dtype: str = "float32"
     cast: Callable[[], AbstractContextManager[Any]] = nullcontext
     options: Mapping[str, Any] = field(default_factory=dict)
+    adapter: Adapter | None = None
     sleeping: bool = False
     note: Callable[[str], None] = silent
 
@@ -94,7 +111,8 @@ class Engine(Protocol):
         """Forget a trajectory."""
 
     def load_weights(self, tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Take new weights, by the names of the Hugging Face model. No trajectory may be under way.
+        """Take new weights, by the names of the Hugging Face model, or an adapter's by peft's. No
+        trajectory may be under way.
 
         Raises StaleWeights where it is seen that they did not all arrive.
         """

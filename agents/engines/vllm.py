@@ -1,8 +1,8 @@
 """vLLM as an engine, in this process: token ids in and out, weights handed over in memory.
 
-This file and vllm_setup.py are the only ones that import vllm. Nothing is ever read from a
-checkpoint: the engine starts with weights that mean nothing, and a reload without tensors, which
-would bring old ones back from disk, has no disk to read from.
+This file, vllm_setup.py and vllm_weights.py are the only ones that import vllm. Nothing is ever
+read from a checkpoint: the engine starts with weights that mean nothing, and a reload without
+tensors, which would bring old ones back from disk, has no disk to read from.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from ragen_lite.agents.engines.protocol import (
     check_request,
 )
 from ragen_lite.agents.engines.vllm_setup import (
-    HEAD,
     engine_arguments,
-    has_head,
     import_vllm,
-    vectors_of,
 )
+from ragen_lite.agents.engines.vllm_weights import (
+    AdapterWeights,
+    WholeWeights,
+    adapter_of_requests,
+)
+from ragen_lite.agents.errors import UserError
 from ragen_lite.agents.trajectory import Completion, Stop
-
-EMBEDDING = "model.embed_tokens.weight"
 
 
 @contextlib.contextmanager
@@ -44,6 +45,8 @@ def _failing(doing: str) -> Iterator[None]:
     """Make whatever goes wrong within vLLM an EngineFailure."""
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:
         raise EngineFailure(f"vLLM, {doing}: {type(error).__name__}: {error}") from error
 
@@ -76,7 +79,6 @@ class VLLMEngine:
         self._stop_ids = setup.stop_ids
         self._under_way: set[int] = set()
         self._known: dict[int, tuple[int, ...]] = {}  # what each trajectory was fed and sampled
-        self._names: set[str] | None = None
         self.reset_metrics()
         self._random = torch.get_rng_state()
         self.llm: Any = None
@@ -87,8 +89,11 @@ class VLLMEngine:
             raise EngineUnavailable(
                 "there is a vLLM engine in this process already, and it takes one: close it first"
             )
-        self._dtype = getattr(torch, setup.dtype)
-        self._tensor_parallel = int(arguments.get("tensor_parallel_size", 1))
+        workers = int(arguments.get("tensor_parallel_size", 1))
+        whole = WholeWeights(getattr(torch, setup.dtype), self._cpu, workers)
+        adapter = setup.adapter
+        self._weights = whole if adapter is None else AdapterWeights(adapter, whole)
+        self._adapter = None if adapter is None else adapter_of_requests()
         self._start(vllm, setup.model, arguments)
         VLLMEngine._open = True
         self._prepare_requests()
@@ -152,7 +157,8 @@ class VLLMEngine:
             seed=None if self._cpu else request.key >> 1,
         )
         self._under_way.add(request.id)
-        self.llm.add_request(str(request.id), self._tokens(list(request.token_ids)), sampling)
+        tokens = self._tokens(list(request.token_ids))
+        self.llm.add_request(str(request.id), tokens, sampling, lora_request=self._adapter)
 
     def step(self) -> list[tuple[int, Completion]]:
         """See Engine. Raises EngineFailure for whatever goes wrong within vLLM."""
@@ -204,26 +210,11 @@ class VLLMEngine:
             raise RuntimeError(
                 f"new weights while {len(self._under_way)} trajectories are under way"
             )
-        weights = {name: tensor.detach() for name, tensor in tensors}
-        if self._names is not None and (missing := self._names - weights.keys()):
-            raise StaleWeights(
-                f"{len(missing)} of {len(self._names)} tensors are missing, such as {min(missing)}"
-            )
-        self._names = set(weights)
-        if self._cpu and HEAD not in weights and all(self.llm.collective_rpc(has_head)):
-            weights[HEAD] = weights[EMBEDDING]
-        if self._tensor_parallel > 1:  # the workers are processes, so the tensors travel
-            weights = {name: tensor.to(self._dtype).cpu() for name, tensor in weights.items()}
         with _failing("taking weights"):
-            self.llm.collective_rpc(
-                "reload_weights", kwargs={"weights_iterator": list(weights.items())}
-            )
-            held = self.llm.collective_rpc(vectors_of)
+            self._weights.load(self.llm, {name: tensor.detach() for name, tensor in tensors})
             if self._asleep:
                 self._asleep = not self.llm.wake_up(tags=["kv_cache"])
             clean = not self._asleep and self.llm.reset_prefix_cache()
-        for vectors in held:
-            self._compare(vectors, weights)
         if not clean:
             raise StaleWeights(
                 "vLLM did not wake up" if self._asleep else "vLLM did not reset its prefix cache"
@@ -231,19 +222,9 @@ class VLLMEngine:
         self._known.clear()
         self.version = version
 
-    def _compare(self, held: dict[str, Tensor], sent: dict[str, Tensor]) -> None:
-        """Raise StaleWeights where a worker's vector is not what was sent: exact, however small a
-        step was."""
-        for name, vector in held.items():
-            if (
-                name not in sent or sent[name].shape != vector.shape
-            ):  # biases that vLLM has put together
-                continue
-            if not torch.equal(sent[name].to(vector.dtype).cpu(), vector):
-                raise StaleWeights(f"vLLM holds other values of {name} than it was sent")
-
     def sleep(self) -> None:
-        """See Engine: weights and cache are dropped (vLLM's level 2). On a CPU nothing happens."""
+        """See Engine: weights and cache are dropped (vLLM's level 2); weights that come only once
+        go to the CPU's memory (level 1). On a CPU nothing happens."""
         if self._cpu and self._sleeping and not self._warned:
             self._warned = True
             self.note(
@@ -251,7 +232,7 @@ class VLLMEngine:
             )
         if self._sleeping and not self._cpu and not self._under_way:
             with _failing("falling asleep"):
-                self.llm.sleep(level=2)
+                self.llm.sleep(level=2 if self._adapter is None else 1)
             self._asleep = True
 
     def wake(self) -> None:

@@ -10,14 +10,13 @@ from typing import Any
 
 import torch
 from packaging.version import Version
-from torch import Tensor
 
 from ragen_lite.agents.engines.protocol import EngineSetup, EngineUnavailable
+from ragen_lite.agents.engines.vllm_weights import adapter_arguments
 
 OLDEST = "0.32"
 TOO_NEW = "0.34"
 INSTALL = f"pip install 'vllm>={OLDEST},<{TOO_NEW}'"
-HEAD = "lm_head.weight"
 BLOCK = 32  # tokens of a block of the cache on a CPU
 
 # What the engine decides, since the trainer's exactness hangs on it, and by which key, if any.
@@ -34,7 +33,8 @@ OURS = {
         "max_model_len": "engine.max_model_len",
         "seed": "seed",
     },
-    **{"max_num_seqs": "engine.slots"},
+    **{"max_num_seqs": "engine.slots", "enable_lora": "engine.lora"},
+    **dict.fromkeys(("max_loras", "max_cpu_loras", "max_lora_rank", "lora_dtype"), "engine.lora"),
 }
 
 
@@ -117,6 +117,8 @@ def engine_arguments(known: list[str], setup: EngineSetup, cpu: bool) -> dict[st
         "disable_log_stats": True,
         "enable_sleep_mode": setup.sleeping and not cpu,
     }
+    if setup.adapter is not None:
+        arguments |= adapter_arguments(setup.adapter)
     if cpu:
         options.pop("gpu_memory_utilization", None)
         arguments |= _on_a_cpu(setup, share)
@@ -152,16 +154,3 @@ def _on_a_cpu(setup: EngineSetup, share: float) -> dict[str, Any]:
         "hf_overrides": {"tie_word_embeddings": False},
         "kv_cache_memory_bytes": int(min(needed, share * memory)),
     }
-
-
-def vectors_of(worker: Any) -> dict[str, Tensor]:
-    """Run by vLLM's workers: the vectors of their model. The norms among them are kept by vLLM just
-    as they came."""
-    return {
-        name: p.detach().cpu() for name, p in worker.get_model().named_parameters() if p.dim() == 1
-    }
-
-
-def has_head(worker: Any) -> bool:
-    """Run by vLLM's workers: whether their model has a head apart from its embedding."""
-    return HEAD in dict(worker.get_model().named_parameters())

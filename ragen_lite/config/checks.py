@@ -18,6 +18,7 @@ LONGEST_NAME = 100  # characters; a folder's name may have 255, with date and en
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "engine.name": ("auto", *ENGINES),
     "model.dtype": ("auto", "float32", "bfloat16", "float64"),
+    "engine.lora": ("merged", "adapter"),
     "train.schedule": ("constant", "linear", "cosine"),
     "eval.split": ("train", "val", "test", "all"),
     "scale": ("full", "smoke"),

@@ -76,6 +76,9 @@ class EngineConfig:
     """engine.options.NAME=VALUE: vLLM's engine arguments that are no keys here, such as
     gpu_memory_utilization (the share of the GPU's memory for weights and cache) or
     tensor_parallel_size; of model=openai: concurrency, budget, retries, timeout."""
+    lora: str = "merged"
+    """What an engine with a model of its own (vllm) is given of LoRA: merged (all weights, the
+    matrices added to them) or adapter (the frozen weights once, then the matrices alone)."""
     max_model_len: int | None = None
     """Longest trajectory in tokens; null: what the model allows, at most 4096."""
     shard: int | None = None

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from ragen_lite.agents.engines.protocol import Engine, EngineSetup, EngineUnavailable, silent
+from ragen_lite.agents.engines.protocol import (
+    Adapter,
+    Engine,
+    EngineSetup,
+    EngineUnavailable,
+    silent,
+)
 from ragen_lite.agents.engines.restarting import Restarting
 from ragen_lite.agents.engines.table import engine_class
 from ragen_lite.agents.engines.vllm_setup import (
@@ -22,9 +31,10 @@ from ragen_lite.learning.exactness import check_exact
 from ragen_lite.learning.scoring import casting, scorer
 from ragen_lite.learning.sync import WeightSync
 from ragen_lite.models.loading import Policy
-from ragen_lite.models.lora import stored_weights
+from ragen_lite.models.lora import NAME, adapter_matrices, adapter_scales, stored_weights
 
 Note = Callable[[str], None]
+Weights = Callable[[Any], Iterable[tuple[str, Tensor]]]
 
 
 def choose(gpu: bool, vllm: str | None, dtype: str = "auto") -> tuple[str, str]:
@@ -61,7 +71,7 @@ class EngineChoice:
 def resolve(config: EngineConfig, dtype: str = "auto") -> EngineChoice:
     """Replace engine.name=auto by what it stands for here.
 
-    Raises ConfigError for options that the engine does not take.
+    Raises ConfigError for what the engine does not take.
     """
     choice = EngineChoice(config, f"engine={config.name}")
     if config.name == "auto":
@@ -72,6 +82,11 @@ def resolve(config: EngineConfig, dtype: str = "auto") -> EngineChoice:
     if config.options and not engine_class(choice.config.name).takes_options:
         raise ConfigError(
             f"engine.options does nothing with {choice.asked}: it is for vllm's engine arguments"
+        )
+    if config.lora == "adapter" and engine_class(choice.config.name).same_arithmetic:
+        raise ConfigError(
+            f"engine.lora=adapter does nothing with {choice.asked}: it generates with the "
+            "learner's own matrices"
         )
     return choice
 
@@ -99,6 +114,7 @@ def make(config: EngineConfig, policy: Policy, sleeping: bool, note: Note) -> En
         dtype=policy.dtype,
         cast=casting(policy.model, policy.autocast),
         options=config.options,
+        adapter=_adapter(policy) if config.lora == "adapter" else None,
         sleeping=sleeping,
         note=note,
     )
@@ -107,6 +123,27 @@ def make(config: EngineConfig, policy: Policy, sleeping: bool, note: Note) -> En
     except EngineUnavailable as error:
         raise ConfigError(str(error)) from error
     return engine
+
+
+def _adapter(policy: Policy) -> Adapter:
+    """What an engine needs to know of LoRA's matrices. Raises ConfigError where there are none."""
+    if policy.adapter is None:
+        raise ConfigError(
+            "engine.lora=adapter: the model has no LoRA adapter; take model.lora_rank=16, a folder "
+            "of one, or engine.lora=merged"
+        )
+    frozen = partial(stored_weights, policy.model, merged=False)
+    return Adapter(policy.adapter.peft_config[NAME], adapter_scales(policy.model), frozen)
+
+
+def _handed_over(config: EngineConfig, policy: Policy) -> Weights | None:
+    """What an engine is given of the learner's model; None: its parameters as they are."""
+    if engine_class(config.name).same_arithmetic:
+        return None
+    if config.lora == "adapter":
+        return lambda model: adapter_matrices(policy.adapter)
+    # An engine with a model of its own is given the weights as a folder would hold them.
+    return stored_weights
 
 
 def start_engine(
@@ -132,9 +169,7 @@ def start_engine(
     cast = casting(policy.model, policy.autocast)
     score = scorer(policy.model, temperature, cast)
     plain = policy.plain_ids
-    # An engine with a model of its own is given the weights as a folder would hold them.
-    shared = engine_class(config.name).same_arithmetic
-    weights = None if shared else stored_weights
+    weights = _handed_over(config, policy)
     sync = WeightSync(policy.model, score, plain, policy.dtype, temperature, weights)
     first = True
 

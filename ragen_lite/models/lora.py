@@ -138,7 +138,7 @@ def restore_adapter(adapter: Any, tensors: dict[str, Tensor]) -> None:
     Raises KeyError where one is missing, or has no place in the model.
     """
     peft = _peft()
-    wanted = peft.get_peft_model_state_dict(adapter, save_embedding_layers=False)
+    wanted = dict(adapter_matrices(adapter))
     different = sorted(wanted.keys() ^ tensors.keys())
     if different:
         raise KeyError(f"{len(different)} tensors are missing or too many, such as {different[0]}")
@@ -152,19 +152,34 @@ def switched_off(adapter: Any) -> Iterator[Any]:
         yield adapter.get_base_model()
 
 
-def stored_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
-    """All weights of a model as its folder would name them, with LoRA's matrices added in.
+def adapter_matrices(adapter: Any) -> Iterator[tuple[str, Tensor]]:
+    """An adapter's matrices, as its folder names them."""
+    yield from _peft().get_peft_model_state_dict(adapter, save_embedding_layers=False).items()
+
+
+def adapter_scales(model: Any) -> dict[str, float]:
+    """What the product of each layer's matrices is scaled by, by the layer's name."""
+    scales = {}
+    for name, module in model.named_modules():
+        if hasattr(module, "lora_A") and hasattr(module, "scaling"):
+            scales[name] = float(module.scaling[NAME])
+    return scales
+
+
+def stored_weights(model: Any, merged: bool = True) -> Iterator[tuple[str, Tensor]]:
+    """All weights of a model as its folder would name them; see ``merged_weights``.
 
     In memory a mixture of experts is packed; on disk, and to vLLM, each expert has its own tensors.
     """
-    weights = revert_weight_conversion(model, dict(merged_weights(model)))
+    weights = revert_weight_conversion(model, dict(merged_weights(model, merged)))
     yield from weights.items()
 
 
-def merged_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
+def merged_weights(model: Any, merged: bool = True) -> Iterator[tuple[str, Tensor]]:
     """All weights of a model by their names without LoRA, the matrices added to what they change.
 
-    Of a model without LoRA they are its parameters.
+    Of a model without LoRA they are its parameters; with ``merged=False`` they are as they were
+    before.
     """
     layers = {}
     for name, module in model.named_modules():
@@ -182,7 +197,10 @@ def merged_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
         owner, _, rest = name.partition(".base_layer.")
         if owner in layers and rest == "weight":
             whole = _peft_integrations().dequantize_module_weight(layers[owner].base_layer)
-            yield f"{owner}.weight", whole.detach() + layers[owner].get_delta_weight(NAME)
+            whole = whole.detach()
+            if merged:
+                whole = whole + layers[owner].get_delta_weight(NAME)
+            yield f"{owner}.weight", whole
         elif owner in layers and rest:
             yield f"{owner}.{rest}", parameter
         elif ".lora_" not in name:

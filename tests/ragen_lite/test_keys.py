@@ -56,6 +56,7 @@ CHANGES: dict[str, tuple[tuple[str, ...], str]] = {
     "engine.name": (TRAIN, "another"),
     "engine.slots": (TRAIN, "1"),
     "engine.options": (TRAIN, "{budget: 3}"),
+    "engine.lora": (TRAIN, "adapter"),  # what it does is in tests/vllm/test_adapter.py
     "engine.max_model_len": (TRAIN, "300"),
     "engine.shard": (TRAIN, "3"),
     # Who works, and who may die, changes no byte: tests/ragen_lite/cluster shows it.

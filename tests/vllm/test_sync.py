@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from ragen_lite.agents.engines import vllm_weights
 from ragen_lite.agents.engines.protocol import EngineFailure, StaleWeights
 from ragen_lite.agents.engines.vllm import VLLMEngine
 from ragen_lite.learning.sync import WeightSync
@@ -63,7 +64,7 @@ def seen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """A fault is seen by the engine's own comparison of vectors, and without it by the probe."""
     if request.param == "comparison":
         return "vLLM holds other values of model"
-    monkeypatch.setattr(VLLMEngine, "_compare", lambda self, held, sent: None)
+    monkeypatch.setattr(vllm_weights, "compare", lambda held, sent: None)
     return "differ by .* in the mean log-prob of a probe"
 
 

@@ -17,12 +17,13 @@ from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.rollout import Rollout
 from ragen_lite.agents.trajectory import Sampling, Start
 from ragen_lite.algorithms.corrections import SequenceWeights, TokenWeights
-from ragen_lite.config.schema import ConfigError, EngineConfig
+from ragen_lite.config.schema import ConfigError, EngineConfig, ModelConfig
 from ragen_lite.learning import generation, sync
 from ragen_lite.learning.batches import Sample
 from ragen_lite.learning.correction import apply_correction
 from ragen_lite.learning.scoring import scorer
 from ragen_lite.learning.sync import WeightSync, probe_prompts
+from ragen_lite.models.loading import load_policy
 from tests.fixtures.making import torch_engine
 
 PLAIN = np.arange(300, 800)  # no control tokens of the embedded tokenizer
@@ -66,6 +67,11 @@ def test_auto_is_resolved_once_and_said(monkeypatch: pytest.MonkeyPatch) -> None
             "off",
             r"engine=auto, which takes torch here \(there is no GPU",
         ),
+        (
+            EngineConfig("torch", lora="adapter"),
+            "off",
+            "engine.lora=adapter does nothing with engine=torch",
+        ),
         (EngineConfig("torch"), "token", "correction=token does nothing with engine=torch"),
     ],
 )
@@ -75,6 +81,12 @@ def test_what_would_do_nothing_is_refused(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=message):
         generation.check_correction(correction, generation.resolve(config), 0)
+
+
+def test_an_adapter_that_the_model_does_not_have_is_refused() -> None:
+    policy = load_policy(ModelConfig(path="scratch:16x1x2"))
+    with pytest.raises(ConfigError, match="engine.lora=adapter: the model has no LoRA adapter"):
+        generation.make(EngineConfig("vllm", lora="adapter"), policy, False, print)
 
 
 def test_a_correction_does_something_where_the_weights_are_older() -> None:
