@@ -63,11 +63,10 @@ class FrozenLake(Described):
         each = or_default(max_actions_per_turn, 1 if slippery else size)
         # A shortest way enters no square twice, so it has fewer moves than there are squares.
         most = or_default(max_cost, actions)
-        most = min(most, actions)
-        if not 1 <= min_cost <= min(most, size * size - 1):
+        if not 1 <= min_cost <= most <= actions or min_cost >= size * size:
             raise ValueError(
-                f"min_cost={min_cost}: no {size}x{size} lake of at most {most} actions"
-                " needs that many"
+                f"min_cost={min_cost}, max_cost={most}: a way of a {size}x{size} lake has 1 to"
+                f" {size * size - 1} moves, and {actions} actions are allowed"
             )
         self.size = size
         self.frozen = frozen

@@ -215,6 +215,10 @@ def test_a_failing_environment_is_counted_and_the_run_goes_on(tmp_path: Path) ->
         (["env.kwargs.boxs=2"], "did you mean boxes"),
         (["env.kwargs.levels=/no/such/file.txt"], "cannot read the level file"),
         (["env.protocol=xml"], "choose one of think_answer"),
+        (
+            ["env=countdown", "env.kwargs.template=r1", "env.protocol=boxed"],
+            "leave env.protocol out",
+        ),
         (["model=/no/such/model"], "no model there"),
         (["model=nonsense"], "no model there"),
         (["train.stpes=3"], "did you mean train.steps"),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ragen_lite.envs.answers.arithmetic import Multiplication
 from ragen_lite.envs.answers.countdown import Countdown
@@ -15,7 +18,12 @@ from ragen_lite.envs.answers.knights_knaves.task import KnightsKnaves
 from ragen_lite.envs.answers.math.task import Math
 from ragen_lite.envs.answers.rewards.attempt import Attempt
 from ragen_lite.envs.answers.rewards.table import PRESETS, REWARDS
-from ragen_lite.envs.answers.templates import TEMPLATES, first_answer, last_line_answer
+from ragen_lite.envs.answers.templates import (
+    TEMPLATES,
+    first_answer,
+    last_answer,
+    last_line_answer,
+)
 from ragen_lite.envs.dialogue import Dialogue
 
 TASKS = {
@@ -25,6 +33,13 @@ TASKS = {
     "math": Math,
 }
 PREFILL = TEMPLATES["mini_r1"].prefill
+
+
+@given(st.lists(st.sampled_from(["<answer>", "</answer>", "1", " 2", "<an", "\n"]), max_size=12))
+def test_the_last_answer_is_the_one_of_the_published_expression(parts: list[str]) -> None:
+    reply = "".join(parts)
+    found = re.findall(r"<answer>(.*?)</answer>", reply, re.DOTALL)
+    assert last_answer(reply) == (found[-1].strip() if found else None)
 
 
 def fixed_countdown(template: str, reward: str, numbers: list[int], target: int) -> Dialogue:

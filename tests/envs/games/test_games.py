@@ -281,7 +281,11 @@ def test_a_guess_that_is_none_costs_its_turn() -> None:
     ("make", "message"),
     [
         (lambda: FrozenLake(size=1), "2 to 32"),
-        (lambda: FrozenLake(min_cost=50), "needs that many"),
+        (
+            lambda: FrozenLake(min_cost=50),
+            "min_cost=50, max_cost=10: a way of a 4x4 lake has 1 to 15",
+        ),
+        (lambda: FrozenLake(max_cost=11), "max_cost=11: .* 10 actions are allowed"),
         (lambda: Hanoi(max_disks=9), "1 to 8"),
         (lambda: Arithmetic(reward={"a": 1}), "unknown reward .* choose one of tinyzero"),  # type: ignore[arg-type]
         (lambda: Hanoi(max_disks=6, max_turns=5), "can need 63"),
