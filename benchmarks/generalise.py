@@ -6,18 +6,20 @@ The base is a model that was taught easy instances only (recipe=tiny_easy). From
 of ``ragen_lite.train`` with the flags given; ``rl_easy`` and ``rl_hard``, the same on easy or on hard instances only; and the
 control, more supervised learning on the recipe's own easy demonstrations, with as many tokens through forward and backward as
 ``rl`` of that seed (``--lr`` may name several learning rates). Each then plays the same test instances, easy and hard. What is
-finished in --folder is kept.
+finished in --folder is kept. ``--control MODEL`` writes what the first control makes of the task as it is into a model's folder,
+where ``ragen_lite.train`` finds it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -30,15 +32,17 @@ import yaml
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.rollout import Rollout
 from ragen_lite.agents.trajectory import Sampling
-from ragen_lite.config.schema import EngineConfig, ModelConfig
+from ragen_lite.config.schema import EngineConfig, EvalConfig, ModelConfig
 from ragen_lite.envs.registry import find
 from ragen_lite.learning import generation
 from ragen_lite.learning.checkpoint_files import steps
 from ragen_lite.learning.players import LocalPlayer
-from ragen_lite.models.loading import load_policy
+from ragen_lite.models.loading import Policy, load_policy
+from ragen_lite.runs.control import write_control
 from ragen_lite.runs.demonstrations import from_policy
 from ragen_lite.runs.evaluation import Evaluator, play_scripted
 from ragen_lite.runs.statistics import bootstrap, proportion
+from ragen_lite.runs.summaries import as_measurement
 
 RECIPE = Path(__file__).parents[1] / "configs" / "recipe" / "tiny_easy.yaml"
 DIFFICULTIES = ("easy", "hard")
@@ -155,6 +159,20 @@ class Study:
         return EnvSpec(find(self.task), dict(self.easy if difficulty == "easy" else self.hard))
 
 
+def write_first_control(study: Study, model: str) -> Path:
+    """The first control of the first seed, on the instances that ``train`` measures on, into a model's folder."""
+    checkpoint = str(study.run(f"control_{study.rates[0]}", 0))
+    policy = load_policy(ModelConfig(checkpoint))
+    spec = EnvSpec(find(study.task))
+    with playing(policy, spec) as evaluator:
+        measured = as_measurement(
+            evaluator.both("test", EvalConfig().instances), policy.demonstrated
+        )
+    return write_control(
+        model, spec.id, measured, " ".join(["python -m benchmarks.generalise", *sys.argv[1:]])
+    )
+
+
 def as_flag(value: Any) -> str:
     """A dictionary of numbers as the command line takes it, where keys have no quotes.
 
@@ -177,13 +195,19 @@ def learnt_tokens(run: Path) -> int:
     return int(found * epochs)
 
 
-def play_model(path: str, spec: EnvSpec, instances: int) -> Wins:
-    """A model's success on test instances, sampled at temperature 1 and greedy."""
-    policy = load_policy(ModelConfig(path))
+@contextlib.contextmanager
+def playing(policy: Policy, spec: EnvSpec) -> Iterator[Evaluator]:
+    """What measures a model on a task."""
     engine, sync = generation.start_engine(generation.resolve(EngineConfig()).config, policy, 1.0)
     player = LocalPlayer(Rollout(engine, policy.chat, spec, 0), sync)
-    played = Evaluator(player, Sampling(1.0, 96)).both("test", instances)
+    yield Evaluator(player, Sampling(1.0, 96))
     player.close()
+
+
+def play_model(path: str, spec: EnvSpec, instances: int) -> Wins:
+    """A model's success on test instances, sampled at temperature 1 and greedy."""
+    with playing(load_policy(ModelConfig(path)), spec) as evaluator:
+        played = evaluator.both("test", instances)
     return {kind: [float(episode.success) for episode in played[kind]] for kind in KINDS}
 
 
@@ -248,6 +272,7 @@ def main() -> None:
     parser.add_argument("--lr", nargs="*", default=["2e-4", "1e-3"], help="of the control")
     parser.add_argument("--instances", type=int, default=256, help="of each difficulty")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--control", help="a model's folder, for which its first control is kept")
     parser.add_argument("--folder", type=Path, default=Path("runs/generalise"))
     given = parser.parse_args()
     entry = yaml.safe_load(RECIPE.read_text())["env"]["kwargs"]["tasks"].get(given.task, {})
@@ -284,6 +309,8 @@ def main() -> None:
                     for s, c in zip(seeds, checkpoints, strict=True)
                 ]
     print("\n".join(table(study, given.seeds, found)))
+    if given.control:
+        print(f"the control is in {write_first_control(study, given.control)}")
 
 
 if __name__ == "__main__":

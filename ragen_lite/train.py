@@ -37,6 +37,7 @@ from ragen_lite.models.loading import load_policy
 from ragen_lite.opening import check_solver, going_on, open_run, open_session
 from ragen_lite.runs import collapse, notices
 from ragen_lite.runs.collection import Collector, Plan, overlap
+from ragen_lite.runs.control import keep_control
 from ragen_lite.runs.display import Display
 from ragen_lite.runs.ending import why_enough
 from ragen_lite.runs.evaluation import baselines, check_splits, make_spec, play_scripted
@@ -284,7 +285,9 @@ def conclude(trainer: Trainer) -> None:
     """Measure the trained policy, the random one and the solver, and write the report."""
     session = trainer.session
     trainer.display.status("measuring the trained policy on the test split")
-    session.run.write_json("after.json", session.measure())
+    after = session.measure()
+    session.run.write_json("after.json", after)
+    keep_control(session.run, session.policy.source, session.player.spec.id, after)
     for name in baselines(session.player.spec):
         played = play_scripted(session.player.spec, name, "test", session.instances)
         told = as_measurement({name: played}, session.policy.demonstrated)

@@ -41,6 +41,7 @@ class Policy:
         plain_ids: the token ids that a text can become.
         adapter: peft's wrapper of ``model``, where only LoRA's matrices are trained.
         fresh: whether the adapter is new, so that the model began without one.
+        source: the folder or hub name it comes from; empty for random weights.
     """
 
     model: Any
@@ -51,6 +52,7 @@ class Policy:
     plain_ids: NDArray[np.int64]
     adapter: Any = None
     fresh: bool = True
+    source: str = ""
 
     @property
     def autocast(self) -> bool:
@@ -100,6 +102,7 @@ def load_policy(config: ModelConfig, seed: int = 0, max_model_len: int | None = 
             raise ConfigError(f"model.quantize={config.quantize}: random weights are not quantized")
         loaded = _from_scratch(name, seed, dtype)
         told = None
+        source = ""
     else:
         source = source_of(name)
         told = lora.adapter_config(source)
@@ -127,7 +130,8 @@ def load_policy(config: ModelConfig, seed: int = 0, max_model_len: int | None = 
         alpha = config.lora_alpha or 2.0 * config.lora_rank
         adapter = lora.add_lora(model, config.lora_rank, alpha, seed)
     fresh = told is None
-    return Policy(model, loaded.tokenizer, chat, arithmetic, longest, plain, adapter, fresh)
+    rest = (adapter, fresh, source)
+    return Policy(model, loaded.tokenizer, chat, arithmetic, longest, plain, *rest)
 
 
 def arithmetic_of(config: ModelConfig) -> tuple[torch.device, torch.dtype, str]:

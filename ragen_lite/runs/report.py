@@ -21,10 +21,13 @@ STYLE = (
 SAMPLED = (
     ("before", "sampled"),
     ("after", "sampled"),
+    ("control", "sampled"),
     ("random", "random"),
     ("solver", "solver"),
 )
-ROWS = (("before", "sampled"), ("before", "greedy"), ("after", "sampled"), ("after", "greedy"))
+ROWS = tuple(
+    (when, kind) for when in ("before", "after", "control") for kind in ("sampled", "greedy")
+)
 
 
 def results(run: Run) -> dict[str, dict[str, Any]]:
@@ -57,7 +60,11 @@ def result_lines(run: Run) -> list[str]:
             f"{name:>16}: success {success:.1%} ({interval}), "
             f"return {row['returns']:+.2f}, {_counts(row)}"
         )
-    return lines + gain_lines(run) + task_lines(run)
+    control = run.read_json("control.json")
+    if control is not None:
+        lines.append(f"control: more supervision in place of this run, by {control['command']}")
+    gains = gain_lines(run, "before", "gain") + gain_lines(run, "control", "gain over the control")
+    return lines + gains + task_lines(run)
 
 
 def _counts(row: dict[str, Any]) -> str:
@@ -68,9 +75,9 @@ def _counts(row: dict[str, Any]) -> str:
     return f"{row['n']} episodes of {instances} test instances"
 
 
-def gain_lines(run: Run) -> list[str]:
-    """What training gained, instance by instance."""
-    before = run.read_json("before.json")
+def gain_lines(run: Run, other: str, label: str) -> list[str]:
+    """What training gained over another measurement, instance by instance."""
+    before = run.read_json(f"{other}.json")
     after = run.read_json("after.json")
     lines = []
     for kind in ("sampled", "greedy") if before and after else ():
@@ -84,7 +91,7 @@ def gain_lines(run: Run) -> list[str]:
         gain = sum(gains) / len(gains)
         p = mcnemar(new, old, keys)[2]
         lines.append(
-            f"{kind} gain: {gain:+.1%} (95% {low:+.1%} to {high:+.1%}), McNemar p = {p:.2g}"
+            f"{kind} {label}: {gain:+.1%} (95% {low:+.1%} to {high:+.1%}), McNemar p = {p:.2g}"
         )
     return lines
 

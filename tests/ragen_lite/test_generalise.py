@@ -12,6 +12,7 @@ import yaml
 from benchmarks.generalise import RECIPE, Study, gain, table
 from ragen_lite.envs.registry import check_options, find
 from ragen_lite.models.scratch import load_tokenizer, make_model
+from ragen_lite.runs.control import read_controls
 
 
 def study(task: str, tmp_path: Path) -> Study:
@@ -54,10 +55,13 @@ def test_all_of_it_once(tmp_path: Path) -> None:
     line = [
         sys.executable, "-m", "benchmarks.generalise", "rubik", "train.steps=1", "train.groups=2", "sample.max_tokens=16",
         "--model", str(base), "--seeds", "1", "--lr", "1e-3", "--instances", "2", "--folder", str(tmp_path),
+        "--control", str(base),
     ]  # fmt: skip
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "| rl against control_1e-3, paired | all |" in done.stdout
+    (entry,) = read_controls(str(base)).values()
+    assert len(entry["success"]["sampled"]) == 256 and "generalise rubik" in entry["command"]
     # What is finished is kept.
     again = subprocess.run(line, capture_output=True, text=True, check=False)
     assert (
