@@ -24,7 +24,12 @@ HEADS = (
     "against the first (95%)",
     "greedy after",
     "tokens sampled",
+    "tokens a reply, first to last",
+    "replies that reflect",
 )
+# Metrics of training whose change is shown.
+CHANGES = {"reply_tokens": "rollout/reply_tokens", "reflection": "rollout/reflection"}
+ENDS = 5  # of a run's steps, on which its first and its last figures are means
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,11 @@ class Measured:
     def tokens(self) -> float:
         """Tokens sampled in training."""
         return float(sum(row.get("rollout/tokens") or 0 for row in self.rows))
+
+    def change(self, name: str) -> list[float]:
+        """A metric of training, over the first and over the last steps; empty if unknown."""
+        values = [row[name] for row in self.rows if row.get(name) is not None]
+        return [float(np.mean(part)) for part in (values[:ENDS], values[-ENDS:]) if part]
 
     def rate(self, when: str, kind: str) -> float:
         """The share of successes, before or after, sampled or greedy."""
@@ -173,6 +183,9 @@ def _row(root: Path, cell: Cell, first: Cell, seeds: Sequence[str]) -> dict[str,
     row["after_interval"] = interval(after, counts)
     row["greedy"] = _mean(run.rate("after", "greedy") for run in runs.values())
     row["tokens"] = _mean(run.tokens for run in runs.values())
+    for key, name in CHANGES.items():
+        changes = [change for run in runs.values() if (change := run.change(name))]
+        row[key] = np.mean(changes, axis=0).tolist() if changes else []
     others = {seed: run.wins() for seed in runs if (run := first.measured(root, seed))}
     if cell is not first and others:
         mine = [wins[seed] for seed in others]
@@ -202,8 +215,10 @@ def _line(row: dict[str, Any]) -> str:
         cells.append(gain)
         cells.append(f"{row['greedy']:.1%}")
         cells.append(f"{row['tokens']:,.0f}")
+        cells.append(" to ".join(f"{value:.1f}" for value in row["reply_tokens"]))
+        cells.append(" to ".join(f"{value:.1%}" for value in row["reflection"]))
     else:
-        cells += [""] * 5
+        cells += [""] * (len(HEADS) - 1)
     return f"| {' | '.join(cells)} |"
 
 

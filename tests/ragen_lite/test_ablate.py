@@ -11,7 +11,7 @@ import pytest
 
 from ragen_lite.ablate import RunsFailed, check_runs, main, plan, values_of
 from ragen_lite.config.schema import ConfigError
-from ragen_lite.runs.ablation import Cell, interval, write_results
+from ragen_lite.runs.ablation import Cell, Measured, interval, write_results
 from tests.fixtures.runs import rows
 
 BANDIT = (
@@ -88,7 +88,10 @@ def made(root: Path, cell: Cell, seed: str, wins: list[int], tokens: int) -> Non
         (folder / f"{name}.json").write_text(json.dumps(measured))
     for name in ("random", "solver"):
         (folder / f"{name}.json").write_text(json.dumps({"rows": {name: {"success": 0.25}}}))
-    steps = [{"step": i, "rollout/success": 0.5, "rollout/tokens": tokens} for i in (1, 2)]
+    steps = [
+        {"step": i, "rollout/success": 0.5, "rollout/tokens": tokens, "rollout/reply_tokens": i}
+        for i in (1, 2)
+    ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
 
 
@@ -107,11 +110,19 @@ def test_the_table_is_paired_by_seed_and_instance(tmp_path: Path) -> None:
     assert other["gain"] == 3 / 8 and other["tokens"] == 140
     low, high = other["gain_interval"]
     assert 0 <= low < 3 / 8 < high <= 1 and "gain" not in base
+    assert other["reply_tokens"] == [1.5, 1.5] and other["reflection"] == []
+    assert "| 140 | 1.5 to 1.5 |  |" in text
     assert (
         "| algo=rloo | 2/3 |" in text
         and "random policy 25.0%, solver 25.0%; a seed: 4 episodes of 3" in text
     )
     assert (tmp_path / "ablation.png").stat().st_size > 5000
+
+
+def test_a_metrics_change_is_that_of_the_first_and_the_last_steps() -> None:
+    rows: list[dict[str, Any]] = [{"x": None, "y": 7.0}, *({"x": float(i)} for i in range(12))]
+    run = Measured({}, {}, rows, [])
+    assert run.change("x") == [2.0, 9.0] and run.change("y") == [7.0, 7.0] and not run.change("z")
 
 
 def test_runs_on_other_instances_have_no_pairs(tmp_path: Path) -> None:
