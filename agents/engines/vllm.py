@@ -32,6 +32,7 @@ from ragen_lite.agents.engines.vllm_setup import (
     import_vllm,
 )
 from ragen_lite.agents.engines.vllm_weights import (
+    MERGED,
     AdapterWeights,
     WholeWeights,
     adapter_of_requests,
@@ -116,7 +117,9 @@ class VLLMEngine:
                 engine_args = vllm.EngineArgs(model=folder, **arguments)
                 llm = vllm.LLMEngine.from_engine_args(engine_args)
             except Exception as error:  # its workers' failures arrive as bare ones
-                why = f"vLLM refuses this model or these options: {error}"
+                said = str(error) or type(error).__name__
+                more = MERGED if arguments.get("enable_lora") else ""
+                why = f"vLLM refuses this model or these options: {said}{more}"
                 raise EngineUnavailable(why) from error
             finally:  # vLLM's CPU worker takes the function away
                 torch.set_num_threads = set_num_threads

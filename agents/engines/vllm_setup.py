@@ -35,6 +35,8 @@ OURS = {
     },
     **{"max_num_seqs": "engine.slots", "enable_lora": "engine.lora"},
     **dict.fromkeys(("max_loras", "max_cpu_loras", "max_lora_rank", "lora_dtype"), "engine.lora"),
+    **dict.fromkeys(("lora_target_modules", "enable_mixed_moe_lora_format"), "engine.lora"),
+    **dict.fromkeys(("enable_moe_shared_loras", "default_mm_loras"), "engine.lora"),
 }
 
 
@@ -118,7 +120,7 @@ def engine_arguments(known: list[str], setup: EngineSetup, cpu: bool) -> dict[st
         "enable_sleep_mode": setup.sleeping and not cpu,
     }
     if setup.adapter is not None:
-        arguments |= adapter_arguments(setup.adapter)
+        arguments |= adapter_arguments(setup.adapter, setup.dtype, cpu)
     if cpu:
         options.pop("gpu_memory_utilization", None)
         arguments |= _on_a_cpu(setup, share)

@@ -129,8 +129,8 @@ def _adapter(policy: Policy) -> Adapter:
     """What an engine needs to know of LoRA's matrices. Raises ConfigError where there are none."""
     if policy.adapter is None:
         raise ConfigError(
-            "engine.lora=adapter: the model has no LoRA adapter; take model.lora_rank=16, a folder "
-            "of one, or engine.lora=merged"
+            f"engine.lora=adapter: {policy.source or 'the model'} has no LoRA adapter; take "
+            "model.lora_rank=16, a folder of one, or engine.lora=merged"
         )
     frozen = partial(stored_weights, policy.model, merged=False)
     return Adapter(policy.adapter.peft_config[NAME], adapter_scales(policy.model), frozen)

@@ -64,6 +64,11 @@ def learn(model: Any, size: float = 0.1) -> None:
                 parameter.add_(size * torch.randn(parameter.shape))
 
 
+def without_a_layer(worker: Any) -> None:
+    """A layer of vLLM's whose matrices are known and take no part in generating."""
+    del worker.model_runner.lora_manager._adapter_manager.modules["model.layers.0.mlp.down_proj"]
+
+
 @pytest.mark.parametrize("tied", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_matrices_arrive_by_themselves(tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
@@ -91,13 +96,31 @@ def test_the_matrices_arrive_by_themselves(tied: bool, monkeypatch: pytest.Monke
         monkeypatch.setattr(engine.llm, "add_lora", lambda request: True)
         with pytest.raises(StaleWeights, match="vLLM holds other values of .*lora_"):
             engine.load_weights(adapter_matrices(wrapper), 2)
+        monkeypatch.undo()
+        few = list(adapter_matrices(wrapper))[1:]
+        with pytest.raises(StaleWeights, match="1 of 56 tensors are missing"):
+            engine.load_weights(few, 3)
+        engine.llm.collective_rpc(without_a_layer)
+        with pytest.raises(StaleWeights, match=r"layers\.0\.mlp\.down_proj\.lora_"):
+            engine.load_weights(adapter_matrices(wrapper), 4)
 
 
 def test_a_rank_beyond_vllms_is_refused() -> None:
     model = families.make("qwen3", **HEADS)
     wrapper = add_lora(model, rank=600, alpha=6, seed=0)
-    with pytest.raises(EngineUnavailable, match="a rank of up to 512, not 600"):
-        vllm_weights.adapter_arguments(adapter_of(model, wrapper))
+    with pytest.raises(EngineUnavailable, match="rank of up to 512, not 600; engine.lora=merged"):
+        vllm_weights.adapter_arguments(adapter_of(model, wrapper), "float32", True)
+    with pytest.raises(
+        EngineUnavailable, match="of 16 bits: take dtype=bfloat16; engine.lora=merged"
+    ):
+        vllm_weights.adapter_arguments(adapter_of(model, wrapper), "float32", False)
+
+
+def test_matrices_that_vllm_would_leave_out_are_refused() -> None:
+    model = families.make("deepseek_v3")
+    wrapper = add_lora(model, rank=4, alpha=6, seed=0)
+    with pytest.raises(EngineUnavailable, match="without kv_b_proj"):
+        vllm_weights.adapter_arguments(adapter_of(model, wrapper), "float32", True)
 
 
 @pytest.mark.slow
