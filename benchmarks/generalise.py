@@ -6,8 +6,8 @@ The base is a model that was taught easy instances only (recipe=tiny_easy). From
 of ``ragen_lite.train`` with the flags given; ``rl_easy`` and ``rl_hard``, the same on easy or on hard instances only; and the
 control, more supervised learning on the recipe's own easy demonstrations, with as many tokens through forward and backward as
 ``rl`` of that seed (``--lr`` may name several learning rates). Each then plays the same test instances, easy and hard. What is
-finished in --folder is kept. ``--control MODEL`` writes what the first control makes of the task as it is into a model's folder,
-where ``ragen_lite.train`` finds it.
+finished in --folder is kept. ``--control MODEL`` writes what the best control of the first seed makes of the task as ``ragen_lite.train`` plays it into the
+base's folder, where that finds it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import contextlib
 import gzip
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -32,15 +33,16 @@ import yaml
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.rollout import Rollout
 from ragen_lite.agents.trajectory import Sampling
-from ragen_lite.config.schema import EngineConfig, EvalConfig, ModelConfig
+from ragen_lite.config.command_line import compose
+from ragen_lite.config.schema import EngineConfig, ModelConfig
 from ragen_lite.envs.registry import find
 from ragen_lite.learning import generation
 from ragen_lite.learning.checkpoint_files import steps
 from ragen_lite.learning.players import LocalPlayer
 from ragen_lite.models.loading import Policy, load_policy
-from ragen_lite.runs.control import write_control
+from ragen_lite.runs.control import WEIGHTS, write_control
 from ragen_lite.runs.demonstrations import from_policy
-from ragen_lite.runs.evaluation import Evaluator, play_scripted
+from ragen_lite.runs.evaluation import Evaluator, make_spec, play_scripted
 from ragen_lite.runs.statistics import bootstrap, proportion
 from ragen_lite.runs.summaries import as_measurement
 
@@ -50,6 +52,8 @@ KINDS = ("sampled", "greedy")
 OPTIONS_OF = {"rl_easy": "easy", "rl_hard": "hard"}  # by the way on, which instances it has
 BATCH = (16, 4)  # groups and group size of the control, as in the recipe: 64 demonstrations
 DRAWN = 400  # demonstrations by which their length is known, to about 1%
+
+SAMPLING = Sampling(1.0, 96)
 
 Wins = dict[str, list[float]]  # each episode's success, by kind
 
@@ -159,18 +163,20 @@ class Study:
         return EnvSpec(find(self.task), dict(self.easy if difficulty == "easy" else self.hard))
 
 
-def write_first_control(study: Study, model: str) -> Path:
-    """The first control of the first seed, on the instances that ``train`` measures on, into a model's folder."""
-    checkpoint = str(study.run(f"control_{study.rates[0]}", 0))
-    policy = load_policy(ModelConfig(checkpoint))
-    spec = EnvSpec(find(study.task))
-    with playing(policy, spec) as evaluator:
-        measured = as_measurement(
-            evaluator.both("test", EvalConfig().instances), policy.demonstrated
-        )
-    return write_control(
-        model, spec.id, measured, " ".join(["python -m benchmarks.generalise", *sys.argv[1:]])
-    )
+def write_best_control(study: Study, model: str) -> Path:
+    """The best of the first seed's controls, as ``train`` measures, into a model's folder."""
+    config = compose([f"env={study.task}"])
+    sampling = Sampling(config.sample.temperature, config.sample.max_tokens)
+    found: list[tuple[float, Evaluator, dict[str, Any]]] = []
+    for rate in study.rates:
+        policy = load_policy(ModelConfig(str(study.run(f"control_{rate}", 0))))
+        with playing(policy, make_spec(config.env), sampling) as evaluator:
+            played = evaluator.both("test", config.eval.instances)
+        success = float(np.mean([episode.success for episode in played["sampled"]]))
+        found.append((success, evaluator, as_measurement(played, policy.demonstrated)))
+    _, evaluator, best = max(found, key=lambda each: each[0])
+    command = shlex.join(["python", "-m", "benchmarks.generalise", *sys.argv[1:]])
+    return write_control(model, evaluator, best, command)
 
 
 def as_flag(value: Any) -> str:
@@ -196,11 +202,11 @@ def learnt_tokens(run: Path) -> int:
 
 
 @contextlib.contextmanager
-def playing(policy: Policy, spec: EnvSpec) -> Iterator[Evaluator]:
+def playing(policy: Policy, spec: EnvSpec, sampling: Sampling = SAMPLING) -> Iterator[Evaluator]:
     """What measures a model on a task."""
     engine, sync = generation.start_engine(generation.resolve(EngineConfig()).config, policy, 1.0)
     player = LocalPlayer(Rollout(engine, policy.chat, spec, 0), sync)
-    yield Evaluator(player, Sampling(1.0, 96))
+    yield Evaluator(player, sampling)
     player.close()
 
 
@@ -272,7 +278,7 @@ def main() -> None:
     parser.add_argument("--lr", nargs="*", default=["2e-4", "1e-3"], help="of the control")
     parser.add_argument("--instances", type=int, default=256, help="of each difficulty")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--control", help="a model's folder, for which its first control is kept")
+    parser.add_argument("--control", help="the base's folder, for which the best control is kept")
     parser.add_argument("--folder", type=Path, default=Path("runs/generalise"))
     given = parser.parse_args()
     entry = yaml.safe_load(RECIPE.read_text())["env"]["kwargs"]["tasks"].get(given.task, {})
@@ -290,6 +296,8 @@ def main() -> None:
         folder,
         threads,
     )
+    if given.control and not (Path(given.control) / WEIGHTS).is_file():
+        parser.error(f"--control {given.control}: a model's folder, which has {WEIGHTS}")
     if not study.easy:
         parser.error(
             f"{given.task}: the recipe shows all of it, so nothing is harder than its demonstrations"
@@ -310,7 +318,7 @@ def main() -> None:
                 ]
     print("\n".join(table(study, given.seeds, found)))
     if given.control:
-        print(f"the control is in {write_first_control(study, given.control)}")
+        print(f"the control is in {write_best_control(study, given.control)}")
 
 
 if __name__ == "__main__":

@@ -287,7 +287,7 @@ def conclude(trainer: Trainer) -> None:
     trainer.display.status("measuring the trained policy on the test split")
     after = session.measure()
     session.run.write_json("after.json", after)
-    keep_control(session.run, session.policy.source, session.player.spec.id, after)
+    keep_control(session.run, session.policy.source, session.evaluator, after)
     for name in baselines(session.player.spec):
         played = play_scripted(session.player.spec, name, "test", session.instances)
         told = as_measurement({name: played}, session.policy.demonstrated)

@@ -60,11 +60,17 @@ def result_lines(run: Run) -> list[str]:
             f"{name:>16}: success {success:.1%} ({interval}), "
             f"return {row['returns']:+.2f}, {_counts(row)}"
         )
-    control = run.read_json("control.json")
-    if control is not None:
-        lines.append(f"control: more supervision in place of this run, by {control['command']}")
+    lines += control_lines(run)
     gains = gain_lines(run, "before", "gain") + gain_lines(run, "control", "gain over the control")
     return lines + gains + task_lines(run)
+
+
+def control_lines(run: Run) -> list[str]:
+    """Where the control's rows come from."""
+    told = run.read_json("control.json")
+    if told is None:
+        return []
+    return [f"control: more supervision on as many tokens in place of RL, by {told['command']}"]
 
 
 def _counts(row: dict[str, Any]) -> str:
@@ -128,6 +134,7 @@ def write_report(run: Run) -> None:
     """``curves.png`` and ``report.html`` from what the folder holds."""
     picture = draw_curves(run.metrics(), run.folder / "curves.png")
     body = [f"<h1>{html.escape(run.folder.name)}</h1>", *_table(results(run))]
+    body += [f"<p>{html.escape(line)}</p>" for line in control_lines(run)]
     if picture:
         data = base64.b64encode(picture.read_bytes()).decode()
         body.append(f'<img alt="curves" src="data:image/png;base64,{data}">')
