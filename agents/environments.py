@@ -44,11 +44,6 @@ class EnvSpec:
         Raises what Gymnasium and the task raise for an unknown id or a wrong option.
         """
         env: gym.Env[Any, Any] = gym.make(self.id, disable_env_checker=True, **self.kwargs)
-        if self.protocol is not None and attribute(env, "template", None) is not None:
-            raise ValueError(
-                f"env.protocol={self.protocol} beside env.kwargs.template: a template says itself "
-                "how replies are read; leave env.protocol out"
-            )
         return Dialogue(env, self.protocol, self.prefill)
 
     def open(self) -> Handle:

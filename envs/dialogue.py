@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 
 from ragen_lite.envs.attributes import attribute, difficulty_of
-from ragen_lite.envs.formats import PROTOCOLS, REMINDERS_ZH, Unreadable
+from ragen_lite.envs.formats import PROTOCOLS, REMINDERS_ZH, Unreadable, protocol_name
 from ragen_lite.envs.spaces import text_space
 from ragen_lite.envs.splits import chance_stream
 
@@ -59,7 +59,7 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         prefill: what every reply begins with, unsampled; the task's own where it is left out.
 
     Raises:
-        ValueError: unknown protocol.
+        ValueError: unknown protocol, or one for a task that reads whole replies.
         TypeError: observations that are no Text, or actions that are neither Discrete nor Text.
     """
 
@@ -76,13 +76,11 @@ class Dialogue(gym.Wrapper[str, str, Any, Any], gym.utils.RecordConstructorArgs)
         # Every attribute has a default here, so an environment that is no TextTask works.
         self._name_actions()
         self._read_budgets()
-        name = protocol or attribute(env, "protocol", "think_answer")
-        if name not in PROTOCOLS:
-            raise ValueError(f"unknown protocol {name!r}: choose one of {', '.join(PROTOCOLS)}")
+        self._whole = bool(attribute(env, "conversation", False))
+        name = protocol_name(protocol, attribute(env, "protocol", "think_answer"), self._whole)
         self.protocol = PROTOCOLS[name]
         chinese = attribute(env, "language", "en") == "zh"
         self._reminder = REMINDERS_ZH[name] if chinese else self.protocol.reminder
-        self._whole = bool(attribute(env, "conversation", False))
         self._own_prefill = prefill is None
         self.prefill = prefill if prefill is not None else str(attribute(env, "prefill", ""))
         # The message's space holds the task's characters and those of the reminder, which may be

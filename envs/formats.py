@@ -146,3 +146,25 @@ PROTOCOLS = {
     ),
     "free": Protocol("", read_free, _write_free),
 }
+
+
+def protocol_name(asked: str | None, own: str, whole: bool) -> str:
+    """The name of the format of a task's replies.
+
+    Args:
+        asked: by the user; None: the task's own.
+        own: the task's.
+        whole: whether the task reads whole replies itself.
+
+    Raises:
+        ValueError: an unknown name, or one that does nothing.
+    """
+    if asked is not None and whole:
+        raise ValueError(
+            f"protocol={asked} does nothing here: this task reads whole replies itself, as one with"
+            " a template does; the tasks of a mixture have each a protocol of their own"
+        )
+    name = asked or own
+    if name not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {name!r}: choose one of {', '.join(PROTOCOLS)}")
+    return name

@@ -173,7 +173,7 @@ def an_unreadable_turn_costs_as_much_as_a_readable_one(task: Task) -> None:
 
 def what_is_written_is_read_back(task: Task) -> None:
     """``Dialogue.read`` gives the actions that ``Dialogue.write`` wrote, in every format."""
-    for protocol in [None] if getattr(task.make().unwrapped, "template", None) else PROTOCOLS:
+    for protocol in [None] if getattr(task.make().unwrapped, "conversation", 0) else PROTOCOLS:
         env = task.make(protocol)
         env.reset(seed=1)
         unwrapped: Any = env.unwrapped

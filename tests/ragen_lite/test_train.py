@@ -217,7 +217,7 @@ def test_a_failing_environment_is_counted_and_the_run_goes_on(tmp_path: Path) ->
         (["env.protocol=xml"], "choose one of think_answer"),
         (
             ["env=countdown", "env.kwargs.template=r1", "env.protocol=boxed"],
-            "leave env.protocol out",
+            "protocol=boxed does nothing here",
         ),
         (["model=/no/such/model"], "no model there"),
         (["model=nonsense"], "no model there"),
