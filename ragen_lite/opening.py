@@ -110,7 +110,10 @@ def _with_workers(
         places = range(engines_of(config), engines_of(config) + config.train.workers)
         ranks = Learners(host, places, setup, torch.get_num_threads(), run.checkpoint)
         learner: Learning = ranks
-        write = ranks.save
+
+        def write(folder: Path, step: int, ahead: str | None) -> Path:
+            return ranks.save(folder, step, ahead, policy.demonstrated)
+
     else:
         own = make_learner(setup, policy)
         # Before the player is made: its first weights are already those of the checkpoint.

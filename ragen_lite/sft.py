@@ -18,7 +18,7 @@ from ragen_lite.algorithms.losses import Loss, LossInputs, LossOutput, token_wei
 from ragen_lite.config.command_line import command
 from ragen_lite.config.schema import Config, ConfigError, TrainConfig
 from ragen_lite.learning import generation
-from ragen_lite.models.loading import load_policy
+from ragen_lite.models.loading import demonstrated_in, load_policy
 from ragen_lite.opening import open_run, open_session
 from ragen_lite.runs.demonstrations import Source, make_source
 from ragen_lite.runs.display import Display
@@ -74,7 +74,8 @@ def open_trainer(config: Config) -> Iterator[SupervisedTrainer]:
     with run.beginning(), Display(run, config.train, wandb) as display:
         display.notes([engine.note, *run.notes])
         session = open_session(config, policy, spec, run, display.note)
-        hardest = policy.demonstrated
+        # What was shown before a run was stopped counts too.
+        hardest = policy.demonstrated | (demonstrated_in(run.checkpoint) if run.checkpoint else {})
         policy.note_demonstrated(hardest)
         longest = policy.max_model_len
         source = make_source(config.demos, spec, policy.chat, config.seed, longest, hardest)

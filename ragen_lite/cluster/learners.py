@@ -86,8 +86,12 @@ class Rank:
                 found[name] = tensor.cpu().numpy()
         return found or None
 
-    def save(self, folder: Path, step: int, ahead: str | None) -> Path:
+    def save(
+        self, folder: Path, step: int, ahead: str | None, demonstrated: dict[str, float]
+    ) -> Path:
         """Write a checkpoint, all ranks together."""
+        if demonstrated:
+            self.policy.note_demonstrated(demonstrated)
         return checkpoint.save(folder, step, self.learner, self.policy.tokenizer, ahead)
 
 
@@ -147,9 +151,15 @@ class Learners:
         for name, values in self._all("tensors").items():
             yield name, torch.tensor(values)
 
-    def save(self, folder: Path, step: int, ahead: str | None) -> Path:
-        """Write a checkpoint; see learning.checkpoint."""
-        path: Path = self._all("save", folder, step, ahead)
+    def save(
+        self,
+        folder: Path,
+        step: int,
+        ahead: str | None,
+        demonstrated: dict[str, float] | None = None,
+    ) -> Path:
+        """Write a checkpoint; see learning.checkpoint, and ``demonstrated`` of the policy."""
+        path: Path = self._all("save", folder, step, ahead, demonstrated or {})
         return path
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,13 +66,23 @@ class Policy:
 
         It stands in config.json, so that every checkpoint of the model has it. ``sft`` writes it.
         """
-        told = getattr(self.model.config, DEMONSTRATED, None)
-        entries = told.items() if isinstance(told, dict) else ()
-        return {str(k): float(v) for k, v in entries if isinstance(v, (int, float))}
+        return _difficulties(getattr(self.model.config, DEMONSTRATED, None))
 
     def note_demonstrated(self, demonstrated: dict[str, float]) -> None:
         """Have checkpoints tell what was demonstrated; the dictionary may still grow."""
         setattr(self.model.config, DEMONSTRATED, demonstrated)
+
+
+def demonstrated_in(folder: Path) -> dict[str, float]:
+    """The same of a checkpoint; an adapter's tells none."""
+    path = folder / "config.json"
+    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return _difficulties(told.get(DEMONSTRATED))
+
+
+def _difficulties(told: Any) -> dict[str, float]:
+    entries = told.items() if isinstance(told, dict) else ()
+    return {str(k): float(v) for k, v in entries if isinstance(v, (int, float))}
 
 
 def load_policy(config: ModelConfig, seed: int = 0, max_model_len: int | None = None) -> Policy:

@@ -25,7 +25,7 @@ from ragen_lite.learning.batches import Batch, Sample, collate
 from ragen_lite.learning.making import LearnerSetup, make_learner
 from ragen_lite.learning.optim import Optim
 from ragen_lite.models import scratch
-from ragen_lite.models.loading import load_policy
+from ragen_lite.models.loading import demonstrated_in, load_policy
 
 LENGTHS = (30, 50, 12, 44, 20, 33, 41)
 
@@ -112,9 +112,10 @@ def test_two_ranks_are_the_single_learner(tmp_path: Path) -> None:
             ranks = Learners(host, range(count), told, 1, None)
             learner = single(told)
             assert_alike(Both(learner), Both(ranks), 1e-12)
-            ranks.save(tmp_path / str(count), 3, None)
+            ranks.save(tmp_path / str(count), 3, None, {"sokoban": 4.0})
         finally:
             host.close()
+        assert demonstrated_in(tmp_path / str(count) / "step-3") == {"sokoban": 4.0}
         # Its checkpoint is a single learner's, and the other way round.
         again = single(told)
         checkpoint.restore(tmp_path / str(count) / "step-3", again)

@@ -11,7 +11,7 @@ from ragen_lite.agents.scripted import random_policy, solver_policy
 from ragen_lite.agents.trajectory import Start
 from ragen_lite.config.schema import ModelConfig
 from ragen_lite.envs.registry import find
-from ragen_lite.models.loading import load_policy
+from ragen_lite.models.loading import demonstrated_in, load_policy
 from ragen_lite.runs.summaries import as_measurement, by_difficulty, success_by_part
 from tests.fixtures.commands import run
 from tests.fixtures.runs import SMALL, folder, rows
@@ -56,6 +56,7 @@ def test_a_model_knows_what_it_was_shown(tmp_path: Path) -> None:
     assert json.loads((model / "config.json").read_text())["demonstrated_difficulty"] == {
         "sokoban": 4
     }
+    assert demonstrated_in(model) == {"sokoban": 4.0} and demonstrated_in(tmp_path) == {}
     # It is handed on by whoever trains the model further.
     learnt = run(
         "train", "env=sokoban", f"model.path={model}", *SMALL, "train.steps=2", "eval.every=1",
