@@ -23,7 +23,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ class Study:
             only: dict[str, int] = getattr(self, OPTIONS_OF.get(way, ""), {})
             options = [f"{key}={value}" for key, value in only.items()]
             return "train", [f"env={self.task}", *options, f"seed={seed}", *shared, *self.flags]
-        demonstrations = self.tokens(seed) / self.demonstration_tokens()
+        demonstrations = self.tokens(seed) / self.demonstration_tokens
         groups, size = BATCH
         return "sft", [
             "env=mix", f"env.kwargs.tasks={as_flag({self.task: self.entry})}", "sample.max_tokens=96",
@@ -142,6 +142,7 @@ class Study:
         """How many tokens went through the learner in ``rl`` of a seed."""
         return learnt_tokens(self.made(f"rl-{seed}"))
 
+    @cached_property
     def demonstration_tokens(self) -> float:
         """The mean length of a demonstration, in tokens."""
         chat = load_policy(ModelConfig(self.model, dtype="float32")).chat
@@ -307,6 +308,9 @@ def main() -> None:
         parser.error(f"--ways {min(unknown)}: choose from {', '.join(study.ways()[1:])}")
     seeds = range(given.seeds)
     found = {"base": [study.measured("base", given.model)]}
+    if any(way.startswith("control") for way in wanted):
+        # Here, since two threads that load a model at once get in each other's way.
+        print(f"a demonstration has {study.demonstration_tokens:.0f} tokens", flush=True)
     with ThreadPoolExecutor(given.jobs) as pool:
         # The controls' length is that of rl.
         for ways in (["rl"], wanted):

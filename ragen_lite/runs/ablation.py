@@ -26,9 +26,14 @@ HEADS = (
     "tokens sampled",
     "tokens a reply, first to last",
     "replies that reflect",
+    "format errors",
 )
 # Metrics of training whose change is shown.
-CHANGES = {"reply_tokens": "rollout/reply_tokens", "reflection": "rollout/reflection"}
+CHANGES = {
+    "reply_tokens": "rollout/reply_tokens",
+    "reflection": "rollout/reflection",
+    "format_errors": "rollout/format_errors",
+}
 ENDS = 5  # of a run's steps, on which its first and its last figures are means
 
 
@@ -216,7 +221,8 @@ def _line(row: dict[str, Any]) -> str:
         cells.append(f"{row['greedy']:.1%}")
         cells.append(f"{row['tokens']:,.0f}")
         cells.append(" to ".join(f"{value:.1f}" for value in row["reply_tokens"]))
-        cells.append(" to ".join(f"{value:.1%}" for value in row["reflection"]))
+        for key in ("reflection", "format_errors"):
+            cells.append(" to ".join(f"{value:.1%}" for value in row[key]))
     else:
         cells += [""] * (len(HEADS) - 1)
     return f"| {' | '.join(cells)} |"

@@ -111,7 +111,7 @@ def test_the_table_is_paired_by_seed_and_instance(tmp_path: Path) -> None:
     low, high = other["gain_interval"]
     assert 0 <= low < 3 / 8 < high <= 1 and "gain" not in base
     assert other["reply_tokens"] == [1.5, 1.5] and other["reflection"] == []
-    assert "| 140 | 1.5 to 1.5 |  |" in text
+    assert "| 140 | 1.5 to 1.5 |  |  |" in text
     assert (
         "| algo=rloo | 2/3 |" in text
         and "random policy 25.0%, solver 25.0%; a seed: 4 episodes of 3" in text
