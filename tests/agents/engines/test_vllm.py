@@ -11,6 +11,7 @@ from ragen_lite.agents.engines import vllm_setup
 from ragen_lite.agents.engines.protocol import EngineFailure, EngineUnavailable, StaleWeights
 from ragen_lite.agents.engines.vllm import VLLMEngine
 from ragen_lite.agents.engines.vllm_setup import import_vllm
+from ragen_lite.agents.engines.vllm_weights import WholeWeights
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ class Recorder:
         return True
 
 
-def on_a_gpu(tensor_parallel: int = 1) -> VLLMEngine:
+def on_a_gpu() -> VLLMEngine:
     engine = VLLMEngine.__new__(VLLMEngine)
     engine.llm, engine._cpu, engine._sleeping, engine._asleep, engine._warned = (
         Recorder(),
@@ -66,12 +67,8 @@ def on_a_gpu(tensor_parallel: int = 1) -> VLLMEngine:
         False,
         False,
     )
-    engine._under_way, engine._known, engine._names, engine._tensor_parallel = (
-        set(),
-        {},
-        None,
-        tensor_parallel,
-    )
+    engine._under_way, engine._known, engine._adapter = (set(), {}, None)
+    engine._weights = WholeWeights(torch.bfloat16, False, 1)
     return engine
 
 
@@ -138,6 +135,13 @@ def test_an_engine_that_does_not_wake_up_or_raises_on_the_way(
         monkeypatch.setattr(engine.llm, name, full)
         with pytest.raises(EngineFailure, match="out of memory"):
             doing()
+
+
+def test_frozen_weights_are_not_dropped_in_a_sleep() -> None:
+    engine = on_a_gpu()
+    engine._adapter = "the learner's"
+    engine.sleep()
+    assert engine.llm.calls == [("sleep", 1)]
 
 
 def test_without_sleeping_nothing_is_dropped() -> None:
