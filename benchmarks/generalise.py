@@ -6,8 +6,8 @@ The base is a model that was taught easy instances only (recipe=tiny_easy). From
 of ``ragen_lite.train`` with the flags given; ``rl_easy`` and ``rl_hard``, the same on easy or on hard instances only; and the
 control, more supervised learning on the recipe's own easy demonstrations, with as many tokens through forward and backward as
 ``rl`` of that seed (``--lr`` may name several learning rates). Each then plays the same test instances, easy and hard. What is
-finished in --folder is kept. ``--control MODEL`` writes what the best control of the first seed makes of the task as ``ragen_lite.train`` plays it into the
-base's folder, where that finds it.
+finished in --folder is kept. ``--control MODEL`` writes what the best control of the first seed makes of the task, as
+``ragen_lite.train`` plays it, into the base's folder, where that finds it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,6 @@ KINDS = ("sampled", "greedy")
 OPTIONS_OF = {"rl_easy": "easy", "rl_hard": "hard"}  # by the way on, which instances it has
 BATCH = (16, 4)  # groups and group size of the control, as in the recipe: 64 demonstrations
 DRAWN = 400  # demonstrations by which their length is known, to about 1%
-
 SAMPLING = Sampling(1.0, 96)
 
 Wins = dict[str, list[float]]  # each episode's success, by kind
@@ -168,14 +167,13 @@ def write_best_control(study: Study, model: str) -> Path:
     """The best of the first seed's controls, as ``train`` measures, into a model's folder."""
     config = compose([f"env={study.task}"])
     sampling = Sampling(config.sample.temperature, config.sample.max_tokens)
-    found: list[tuple[float, Evaluator, dict[str, Any]]] = []
+    found: list[tuple[Evaluator, dict[str, Any]]] = []
     for rate in study.rates:
         policy = load_policy(ModelConfig(str(study.run(f"control_{rate}", 0))))
         with playing(policy, make_spec(config.env), sampling) as evaluator:
             played = evaluator.both("test", config.eval.instances)
-        success = float(np.mean([episode.success for episode in played["sampled"]]))
-        found.append((success, evaluator, as_measurement(played, policy.demonstrated)))
-    _, evaluator, best = max(found, key=lambda each: each[0])
+        found.append((evaluator, as_measurement(played, policy.demonstrated)))
+    evaluator, best = max(found, key=lambda each: float(each[1]["rows"]["sampled"]["success"]))
     command = shlex.join(["python", "-m", "benchmarks.generalise", *sys.argv[1:]])
     return write_control(model, evaluator, best, command)
 
@@ -205,10 +203,11 @@ def learnt_tokens(run: Path) -> int:
 @contextlib.contextmanager
 def playing(policy: Policy, spec: EnvSpec, sampling: Sampling = SAMPLING) -> Iterator[Evaluator]:
     """What measures a model on a task."""
-    engine, sync = generation.start_engine(generation.resolve(EngineConfig()).config, policy, 1.0)
+    chosen = generation.resolve(EngineConfig()).config
+    engine, sync = generation.start_engine(chosen, policy, sampling.temperature)
     player = LocalPlayer(Rollout(engine, policy.chat, spec, 0), sync)
-    yield Evaluator(player, sampling)
-    player.close()
+    with contextlib.closing(player):
+        yield Evaluator(player, sampling)
 
 
 def play_model(path: str, spec: EnvSpec, instances: int) -> Wins:

@@ -118,7 +118,7 @@ class VLLMEngine:
                 llm = vllm.LLMEngine.from_engine_args(engine_args)
             except Exception as error:  # its workers' failures arrive as bare ones
                 said = str(error) or type(error).__name__
-                more = MERGED if arguments.get("enable_lora") else ""
+                more = "" if self._adapter is None else MERGED
                 why = f"vLLM refuses this model or these options: {said}{more}"
                 raise EngineUnavailable(why) from error
             finally:  # vLLM's CPU worker takes the function away

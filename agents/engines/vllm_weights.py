@@ -78,8 +78,9 @@ class AdapterWeights:
 
         if self._names is None:
             self.whole.load(llm, {n: tensor.detach() for n, tensor in self.adapter.frozen()})
+        else:
+            self.whole.compare(llm)  # they may have been asleep
         self._names = all_again(self._names, weights)
-        self.whole.compare(llm)  # they may have been asleep
         held = {name: tensor.to(self.whole.dtype).cpu() for name, tensor in weights.items()}
         with tempfile.TemporaryDirectory() as folder:
             self.adapter.config.save_pretrained(folder)

@@ -2,58 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from ragen_lite.agents.engines import vllm_weights
-from ragen_lite.agents.engines.protocol import Adapter, EngineSetup, EngineUnavailable, StaleWeights
-from ragen_lite.agents.engines.vllm import VLLMEngine
+from ragen_lite.agents.engines.protocol import EngineUnavailable, StaleWeights
 from ragen_lite.config.schema import ModelConfig
-from ragen_lite.learning.exactness import Inexact, check_exact
-from ragen_lite.learning.scoring import scorer
+from ragen_lite.learning.exactness import Inexact
 from ragen_lite.models.loading import load_policy
-from ragen_lite.models.lora import (
-    NAME,
-    adapter_matrices,
-    adapter_scales,
-    add_lora,
-    stored_weights,
-)
+from ragen_lite.models.lora import adapter_matrices, add_lora
 from tests.fixtures import families
-from tests.vllm.test_families import HEADS
+from tests.vllm.test_families import HEADS, adapter_of, check, engine_of
 from tests.vllm.test_training import SMALL, command, rows
 
 pytestmark = pytest.mark.vllm
-
-
-def adapter_of(model: Any, wrapper: Any) -> Adapter:
-    return Adapter(
-        wrapper.peft_config[NAME],
-        adapter_scales(model),
-        lambda: stored_weights(model, merged=False),
-    )
-
-
-@contextmanager
-def engine_of(model: Any, wrapper: Any) -> Iterator[VLLMEngine]:
-    engine = VLLMEngine(
-        EngineSetup(model, frozenset({2}), 300, 8, adapter=adapter_of(model, wrapper))
-    )
-    try:
-        engine.load_weights(adapter_matrices(wrapper), 0)
-        yield engine
-    finally:
-        engine.close()
-
-
-def check(engine: VLLMEngine, model: Any) -> None:
-    check_exact(engine, model, scorer(model, 0.7), np.arange(3, 800), 0.7, nullcontext, "float32")
 
 
 def learn(model: Any, size: float = 0.1) -> None:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from ragen_lite.agents.engines.protocol import EngineSetup
+from ragen_lite.agents.engines.protocol import Adapter, EngineSetup
 from ragen_lite.agents.engines.vllm import VLLMEngine
 from ragen_lite.learning.exactness import Inexact, check_exact
 from ragen_lite.learning.scoring import scorer
-from ragen_lite.models.lora import add_lora, stored_weights
+from ragen_lite.models.lora import (
+    NAME,
+    adapter_matrices,
+    adapter_scales,
+    add_lora,
+    stored_weights,
+)
 from tests.fixtures import families
 
 pytestmark = pytest.mark.vllm
@@ -28,11 +35,18 @@ HEADS = {
 }
 
 
+def adapter_of(model: Any, wrapper: Any) -> Adapter:
+    frozen = partial(stored_weights, model, merged=False)
+    return Adapter(wrapper.peft_config[NAME], adapter_scales(model), frozen)
+
+
 @contextmanager
-def engine_of(model: Any) -> Iterator[VLLMEngine]:
-    engine = VLLMEngine(EngineSetup(model, frozenset({2}), 300, 8))
+def engine_of(model: Any, wrapper: Any = None) -> Iterator[VLLMEngine]:
+    """An engine with a model's weights; with peft's wrapper its adapter is handed over by itself."""
+    adapter = None if wrapper is None else adapter_of(model, wrapper)
+    engine = VLLMEngine(EngineSetup(model, frozenset({2}), 300, 8, adapter=adapter))
     try:
-        engine.load_weights(stored_weights(model), 0)
+        engine.load_weights(adapter_matrices(wrapper) if wrapper else stored_weights(model), 0)
         yield engine
     finally:
         engine.close()

@@ -9,10 +9,12 @@ from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.episodes import play_episode
 from ragen_lite.agents.scripted import random_policy, solver_policy
 from ragen_lite.agents.trajectory import Start
+from ragen_lite.config.command_line import compose
 from ragen_lite.config.schema import ModelConfig
 from ragen_lite.envs.registry import find
 from ragen_lite.models.loading import demonstrated_in, load_policy
 from ragen_lite.runs.summaries import as_measurement, by_difficulty, success_by_part
+from ragen_lite.sft import open_trainer
 from tests.fixtures.commands import run
 from tests.fixtures.runs import SMALL, folder, rows
 
@@ -57,6 +59,25 @@ def test_a_model_knows_what_it_was_shown(tmp_path: Path) -> None:
         "sokoban": 4
     }
     assert demonstrated_in(model) == {"sokoban": 4.0} and demonstrated_in(tmp_path) == {}
+    # What was shown before a stop is known before anything is shown again.
+    again = compose(
+        [
+            *(
+                "env=mix",
+                "tasks={sokoban:{max_cost:4}}",
+                "model.path=scratch:32x1x2",
+                "train.groups=3",
+            ),
+            *(
+                "train.steps=3",
+                "eval.every=0",
+                "eval.instances=4",
+                f"run.resume={folder(tmp_path)}",
+            ),
+        ]
+    )
+    with open_trainer(again) as trainer:
+        assert trainer.session.policy.demonstrated == {"sokoban": 4.0}
     # It is handed on by whoever trains the model further.
     learnt = run(
         "train", "env=sokoban", f"model.path={model}", *SMALL, "train.steps=2", "eval.every=1",
@@ -66,8 +87,8 @@ def test_a_model_knows_what_it_was_shown(tmp_path: Path) -> None:
     made = folder(tmp_path, "further")
     assert "easy: " in learnt.words and "hard: " in learnt.words
     assert {"eval/success_easy", "eval/success_hard"} <= set(rows(made)[1])
-    again = load_policy(ModelConfig(str(made / "checkpoints" / "step-2")))
-    assert again.demonstrated == {"sokoban": 4.0}
+    trained = load_policy(ModelConfig(str(made / "checkpoints" / "step-2")))
+    assert trained.demonstrated == {"sokoban": 4.0}
     measured = run(
         "evaluate", "env=sokoban", f"model.path={model}", "eval.instances=24", cwd=tmp_path
     )
