@@ -41,7 +41,7 @@ from ragen_lite.learning.checkpoint_files import steps
 from ragen_lite.learning.players import LocalPlayer
 from ragen_lite.models.loading import Policy, load_policy
 from ragen_lite.runs.control import WEIGHTS, write_control
-from ragen_lite.runs.demonstrations import from_policy
+from ragen_lite.runs.demonstrations import PolicySource
 from ragen_lite.runs.evaluation import Evaluator, make_spec, play_scripted
 from ragen_lite.runs.statistics import bootstrap, proportion
 from ragen_lite.runs.summaries import as_measurement
@@ -146,8 +146,8 @@ class Study:
         """The mean length of a demonstration, in tokens."""
         chat = load_policy(ModelConfig(self.model, dtype="float32")).chat
         spec = EnvSpec(find("mix"), {"tasks": {self.task: self.entry}})
-        source = from_policy("teacher", spec, chat, 0)
-        return float(np.mean([len(source(1, place).token_ids) for place in range(DRAWN)]))
+        source = PolicySource("teacher", spec, chat, 0)
+        return float(np.mean([len(source(1, place).sample.token_ids) for place in range(DRAWN)]))
 
     def measured(self, name: str, checkpoint: str) -> dict[str, Wins]:
         """Success on the test instances of each difficulty, of a model that may be measured already."""

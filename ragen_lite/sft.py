@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,13 @@ from ragen_lite.config.schema import Config, ConfigError, TrainConfig
 from ragen_lite.learning import generation
 from ragen_lite.models.loading import demonstrated_in, load_policy
 from ragen_lite.opening import open_run, open_session
-from ragen_lite.runs.demonstrations import Source, make_source
+from ragen_lite.runs.demonstrations import (
+    Demonstration,
+    Source,
+    drawn_ahead,
+    make_source,
+    note_difficulty,
+)
 from ragen_lite.runs.display import Display
 from ragen_lite.runs.evaluation import make_spec
 from ragen_lite.runs.folder import run_slug
@@ -44,6 +50,7 @@ class SupervisedTrainer:
 
     session: Session
     source: Source
+    hardest: dict[str, float]
     sizes: TrainConfig
     evaluate_every: int
     save_every: int
@@ -55,11 +62,16 @@ def sft(config: Config) -> None:
     """Fit a policy to demonstrations. Raises ConfigError for input that cannot work."""
     with open_trainer(config) as trainer:
         trainer.session.player.sleep()
-        for step in range(trainer.session.run.start + 1, trainer.sizes.steps + 1):
-            metrics = learn_step(trainer, step)
-            finish_step(trainer, step, metrics)
+        sizes = trainer.sizes
+        steps = range(trainer.session.run.start + 1, sizes.steps + 1)
+        drawn = drawn_ahead(trainer.source, steps, sizes.groups * sizes.group_size)
+        for step in steps:
+            began = time.perf_counter()
+            demonstrations = next(drawn)
+            waited = {"time/rollout_s": time.perf_counter() - began}
+            finish_step(trainer, step, waited | learn_step(trainer, step, demonstrations))
         write_report(trainer.session.run)
-        folder = trainer.session.run.folder / "checkpoints" / f"step-{trainer.sizes.steps}"
+        folder = trainer.session.run.folder / "checkpoints" / f"step-{sizes.steps}"
         trainer.display.note(f"model: {folder}")
 
 
@@ -78,10 +90,11 @@ def open_trainer(config: Config) -> Iterator[SupervisedTrainer]:
         hardest = policy.demonstrated | (demonstrated_in(run.checkpoint) if run.checkpoint else {})
         policy.note_demonstrated(hardest)
         longest = policy.max_model_len
-        source = make_source(config.demos, spec, policy.chat, config.seed, longest, hardest)
+        source = make_source(config.demos, spec, policy.chat, config.seed, longest)
         trainer = SupervisedTrainer(
             session=session,
             source=source,
+            hardest=hardest,
             sizes=config.train,
             evaluate_every=config.eval.every,
             save_every=config.run.save_every,
@@ -92,18 +105,19 @@ def open_trainer(config: Config) -> Iterator[SupervisedTrainer]:
             yield trainer
 
 
-def learn_step(trainer: SupervisedTrainer, step: int) -> dict[str, float]:
-    """Draw demonstrations and make the optimiser steps; returns the metrics of the last."""
+def learn_step(
+    trainer: SupervisedTrainer, step: int, demonstrations: Sequence[Demonstration]
+) -> dict[str, float]:
+    """Make the optimiser steps on demonstrations; returns the metrics of the last."""
     session = trainer.session
     sizes = trainer.sizes
     metrics: dict[str, float] = {}
     began = time.perf_counter()
-    places = range(sizes.groups * sizes.group_size)
     session.learner.begin_iteration(step, sizes.epochs * sizes.mini_batches)
-    demonstrations = [trainer.source(step, place) for place in places]
-    drawn = time.perf_counter()
-    for part in np.array_split(np.array(places), sizes.mini_batches):
-        samples = [demonstrations[i] for i in part]
+    for demonstration in demonstrations:
+        note_difficulty(demonstration, trainer.hardest)
+    for part in np.array_split(np.arange(len(demonstrations)), sizes.mini_batches):
+        samples = [demonstrations[i].sample for i in part]
         longest = max(len(sample.token_ids) for sample in samples)
         if longest > session.policy.max_model_len:
             raise ConfigError(
@@ -115,8 +129,7 @@ def learn_step(trainer: SupervisedTrainer, step: int) -> dict[str, float]:
     session.learner.version = step
     for name in ("train/logprob_gap", "train/mismatch_kl"):  # there is no engine to differ from
         del metrics[name]
-    times = {"time/rollout_s": drawn - began, "time/update_s": time.perf_counter() - drawn}
-    return metrics | times
+    return metrics | {"time/update_s": time.perf_counter() - began}
 
 
 def finish_step(trainer: SupervisedTrainer, step: int, metrics: dict[str, float]) -> None:

@@ -76,11 +76,11 @@ class FSDPRanks(Ranks):
         # Gloo has no operation that scales on the way.
         sharded.set_force_sum_reduction_for_comms(True)
 
-    def share(self, lengths: Sequence[int], budget: int) -> list[list[int]]:
+    def share(self, lengths: Sequence[int], budget: int, free: int = 0) -> list[list[int]]:
         """See Ranks."""
         planned = []
         for dealt in shares(lengths, self.count):
-            parts = plan([lengths[i] for i in dealt], budget)
+            parts = plan([lengths[i] for i in dealt], budget, free)
             planned.append([[dealt[i] for i in part] for part in parts])
         # A forward pass brings weights together, so every rank must make as many.
         most = max(len(parts) for parts in planned)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 MOST_PADDING = 0.05
+PASS_FLOPS = 4e12  # what a GPU could do while it is kept waiting for one more pass's launches
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
@@ -82,11 +83,20 @@ class Batch:
         return self.token_ids.numel() - self.tokens
 
 
-def plan(lengths: Sequence[int], budget: int) -> list[list[int]]:
+def free_padding(parameters: int, device: torch.device) -> int:
+    """Padding tokens of a micro-batch that cost less than one more forward and backward pass.
+
+    On a CPU none. A GPU is kept waiting by the launches of a pass however short that is: some tens
+    of milliseconds, in which a small model could have read many tokens.
+    """
+    return 0 if device.type == "cpu" else int(PASS_FLOPS / (6 * parameters))
+
+
+def plan(lengths: Sequence[int], budget: int, free: int = 0) -> list[list[int]]:
     """Divide samples into micro-batches of at most ``budget`` tokens, padding included.
 
-    Sorted by length, one sample a row, with a new micro-batch wherever padding would pass 5%. A
-    sample longer than the budget gets one of its own.
+    Sorted by length, one sample a row, with a new micro-batch wherever padding would pass 5% and
+    ``free`` tokens. A sample longer than the budget gets one of its own.
 
     >>> plan([5, 2, 5, 3], budget=10)
     [[0, 2], [3], [1]]
@@ -98,8 +108,8 @@ def plan(lengths: Sequence[int], budget: int) -> list[list[int]]:
         if batches:
             held = [lengths[j] for j in batches[-1]]
             area = (len(held) + 1) * held[0]
-            full = (sum(held) + lengths[i]) / area
-            if area <= budget and full >= 1 - MOST_PADDING:
+            padding = area - sum(held) - lengths[i]
+            if area <= budget and padding <= max(free, MOST_PADDING * area):
                 batches[-1].append(i)
                 continue
         batches.append([i])

@@ -16,7 +16,7 @@ from ragen_lite.agents.trajectory import Group
 from ragen_lite.algorithms.advantages import Values
 from ragen_lite.algorithms.kl import NoKL, Penalty
 from ragen_lite.algorithms.losses import Loss, LossInputs, LossOutput
-from ragen_lite.learning.batches import Batch, Sample, collate, to_device
+from ragen_lite.learning.batches import Batch, Sample, collate, free_padding, to_device
 from ragen_lite.learning.memory import halved, make_optimizer
 from ragen_lite.learning.optim import Optim
 from ragen_lite.learning.protocol import Critic, Reference
@@ -86,6 +86,8 @@ class Learner:
         self._skipped_in_a_row = 0
         self.optimizer = make_optimizer(self.trained, optim)
         self.microbatch_tokens = optim.microbatch_tokens
+        size = sum(p.numel() for p in self.model.parameters())
+        self.free_padding = free_padding(size, self.device)
 
     def _scorer(self, forward: PolicyForward) -> Score:
         budget = self.optim.microbatch_tokens
@@ -200,7 +202,7 @@ class Learner:
     ) -> Iterator[Batch]:
         pad = self.model.config.pad_token_id or 0
         lengths = [len(sample.token_ids) for sample in samples]
-        for part in self.ranks.share(lengths, self.microbatch_tokens):
+        for part in self.ranks.share(lengths, self.microbatch_tokens, self.free_padding):
             yield to_device(collate(samples, weights, part, pad, self.dtype), self.device)
 
     def _penalised(

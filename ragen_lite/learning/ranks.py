@@ -32,15 +32,16 @@ class Ranks:
     def shard(self, module: nn.Module) -> None:
         """Leave this rank its part of a module's weights; a forward pass brings them together."""
 
-    def share(self, lengths: Sequence[int], budget: int) -> list[list[int]]:
+    def share(self, lengths: Sequence[int], budget: int, free: int = 0) -> list[list[int]]:
         """This rank's micro-batches of samples, by number; as many as any rank has, the last ones
         empty.
 
         Args:
             lengths: of all samples, in tokens.
             budget: tokens of a micro-batch, padding included.
+            free: padding tokens of a micro-batch that need not be spared.
         """
-        return plan(lengths, budget)
+        return plan(lengths, budget, free)
 
     def total(self, values: Mapping[str, float]) -> dict[str, float]:
         """The sums over the ranks."""

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragen_lite.learning.batches import Sample, collate, plan
+from ragen_lite.learning.batches import Sample, collate, free_padding, plan
 
 
 def sample(ids: list[int], trained: list[int], base: float = 0.0) -> Sample:
@@ -39,14 +39,29 @@ def test_the_literal_targets_of_three_turns() -> None:
     assert (batch.tokens, batch.padding) == (16, 10)
 
 
-@given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=80), budget=st.integers(50, 3000))
-def test_a_plan_holds_every_sample_once_within_its_budget(lengths: list[int], budget: int) -> None:
-    batches = plan(lengths, budget)
+@given(
+    lengths=st.lists(st.integers(1, 300), min_size=1, max_size=80),
+    budget=st.integers(50, 3000),
+    free=st.sampled_from([0, 0, 100, 9000]),
+)
+def test_a_plan_holds_every_sample_once_within_its_budget(
+    lengths: list[int], budget: int, free: int
+) -> None:
+    batches = plan(lengths, budget, free)
     assert sorted(i for part in batches for i in part) == list(range(len(lengths)))
     for part in batches:
         area = len(part) * max(lengths[i] for i in part)
         assert area <= budget or len(part) == 1
-        assert (area - sum(lengths[i] for i in part)) / area <= 0.05 + 1e-12
+        assert area - sum(lengths[i] for i in part) <= max(free, 0.05 * area + 1e-9)
+
+
+def test_padding_is_free_where_a_pass_is_dear() -> None:
+    lengths = [50, 40, 20, 10]
+    assert plan(lengths, 1000) == [[0], [1], [2], [3]]
+    assert plan(lengths, 1000, free=40) == [[0, 1, 2], [3]] and len(plan(lengths, 1000, 80)) == 1
+    assert free_padding(865_664, torch.device("cpu")) == 0
+    small, large = (free_padding(size, torch.device("cuda")) for size in (1_000_000, 7_000_000_000))
+    assert small > 500_000 and 50 < large < 150
 
 
 def test_padding_stays_under_five_percent() -> None:
