@@ -131,6 +131,8 @@ def load_policy(config: ModelConfig, seed: int = 0, max_model_len: int | None = 
     model = (loaded.model if options else loaded.model.to(device)).eval()
     longest = _longest(model, max_model_len)
     check_vocabulary(name, loaded.tokenizer, chat, model)
+    if options:
+        _check_blocks(name, model)
     prepare_generation(model, chat)
     plain = plain_ids(loaded.tokenizer, chat, model)
     adapter = None
@@ -155,6 +157,24 @@ def arithmetic_of(config: ModelConfig) -> tuple[torch.device, torch.dtype, str]:
     name = automatic if config.dtype == "auto" else config.dtype
     dtype = torch.float64 if name == "float64" else torch.float32
     return torch.device("cuda" if cuda else "cpu"), dtype, name
+
+
+def _check_blocks(name: str, model: Any) -> None:
+    """Have weights of 4 bits multiplied rightly, and alike with and without a gradient.
+
+    On processors with bfloat16 instructions bitsandbytes packs them anew for a forward pass without
+    one, and rounds otherwise there; and on some it reads a row wrongly that is not whole blocks.
+    Raises ConfigError for such rows.
+    """
+    for path, module in model.named_modules():
+        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+        if state is not None and module.in_features % state.blocksize:
+            raise ConfigError(
+                f"model={name}: {path} has rows of {module.in_features} weights, and "
+                f"model.quantize=nf4 takes whole blocks of {state.blocksize}; leave the key out"
+            )
 
 
 def quantized(kind: str | None, device: torch.device, arithmetic: str) -> dict[str, Any]:

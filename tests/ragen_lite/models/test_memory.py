@@ -114,13 +114,25 @@ def test_a_micro_batch_that_does_not_fit_is_halved_and_the_step_is_the_same(
 # ---- bitsandbytes ----
 
 
+@pytest.fixture
+def blocks(tokenizer: Any, tmp_path: Path) -> Path:
+    """A model whose rows are whole blocks of 64 weights."""
+    shape = {"hidden_size": 64, "intermediate_size": 64, "head_dim": 16, "initializer_range": 0.1}
+    return folder_of(families.make("qwen3", **shape), tokenizer, tmp_path / "blocks")
+
+
 def quantized(base: Path, **keys: Any) -> Any:
     pytest.importorskip("bitsandbytes")
     return loaded(base, quantize="nf4", **keys)
 
 
-def test_weights_of_four_bits_are_frozen_and_lora_is_trained_beside_them(base: Path) -> None:
-    policy = quantized(base, lora_rank=4)
+def test_rows_that_are_no_whole_blocks_are_refused(base: Path) -> None:
+    with pytest.raises(ConfigError, match="rows of 32 weights"):
+        quantized(base)
+
+
+def test_weights_of_four_bits_are_frozen_and_lora_is_trained_beside_them(blocks: Path) -> None:
+    policy = quantized(blocks, lora_rank=4)
     kinds = {type(module).__name__ for module in policy.model.modules()}
     assert "Linear4bit" in kinds
     learner = Learner(policy.model, Optim(lr=1e-2, steps=5), adapter=policy.adapter)
@@ -130,7 +142,7 @@ def test_weights_of_four_bits_are_frozen_and_lora_is_trained_beside_them(base: P
     after = learner.score(samples())
     assert any(abs(a - b).max() > 1e-4 for a, b in zip(before, after, strict=True))
     # Near the model that it was made from, and not the same.
-    plain = scorer(loaded(base).model, 1.0)(samples())
+    plain = scorer(loaded(blocks).model, 1.0)(samples())
     gap = max(abs(a - b).max() for a, b in zip(before, plain, strict=True))
     assert 0 < gap < 1.0
     with lora.switched_off(policy.adapter) as reference:
@@ -138,12 +150,12 @@ def test_weights_of_four_bits_are_frozen_and_lora_is_trained_beside_them(base: P
     assert all((a == b).all() for a, b in zip(before, off, strict=True))
 
 
-def test_an_engine_plays_with_weights_of_four_bits(base: Path) -> None:
+def test_an_engine_plays_with_weights_of_four_bits(blocks: Path) -> None:
     from ragen_lite.agents.engines.protocol import Request
     from ragen_lite.agents.trajectory import Sampling
     from ragen_lite.learning.samples import demonstration
 
-    policy = quantized(base, lora_rank=4)
+    policy = quantized(blocks, lora_rank=4)
     engine = torch_engine(policy.model, policy.chat.stop_ids, 200)
     prompt = policy.chat.start("You play.", "Go?")
     engine.submit(Request(0, tuple(prompt), Sampling(1.0, 8), 7))
@@ -158,9 +170,9 @@ def test_an_engine_plays_with_weights_of_four_bits(base: Path) -> None:
 
 
 def test_an_adapter_beside_four_bits_is_saved_resumed_and_exported(
-    base: Path, tmp_path: Path
+    blocks: Path, tmp_path: Path
 ) -> None:
-    policy = quantized(base, lora_rank=4)
+    policy = quantized(blocks, lora_rank=4)
     learner = Learner(policy.model, Optim(lr=1e-2, steps=5), adapter=policy.adapter)
     learner.step(samples(), [1.0] * 2, PPO())
     saved = checkpoint.save(tmp_path / "run", 1, learner, policy.tokenizer)
@@ -177,10 +189,10 @@ def test_an_adapter_beside_four_bits_is_saved_resumed_and_exported(
 
 
 def test_weights_of_four_bits_without_matrices_are_written_out_too(
-    base: Path, tmp_path: Path
+    blocks: Path, tmp_path: Path
 ) -> None:
-    policy = quantized(base)
-    export.main([f"model={base}", f"to={tmp_path / 'plain'}", "quantize=nf4"])
+    policy = quantized(blocks)
+    export.main([f"model={blocks}", f"to={tmp_path / 'plain'}", "quantize=nf4"])
     plain = loaded(tmp_path / "plain").model
     pairs = zip(scorer(policy.model, 1.0)(samples()), scorer(plain, 1.0)(samples()), strict=True)
     assert all(a == pytest.approx(b, abs=1e-3) for a, b in pairs)
