@@ -22,6 +22,7 @@ ALL = "all"
 # each stream beside it ends in a number of its own that is not 0.
 _CHANCE = 1
 _POLICY = 2
+_CHOICE = 3
 
 
 def split_of(content: str) -> str:
@@ -83,6 +84,11 @@ def chance_stream(seed: int, member: int) -> np.random.Generator:
 def policy_stream(seed: int, member: int) -> np.random.Generator:
     """The draws of a scripted policy, apart from the environment's."""
     return np.random.default_rng([seed, member, _POLICY])
+
+
+def choice_stream(seed: int) -> np.random.Generator:
+    """The draws of a curriculum, which chooses among instances."""
+    return np.random.default_rng([seed, _CHOICE])
 
 
 def task_seed(run_seed: int, step: int, group: int) -> int:

@@ -42,6 +42,7 @@ from ragen_lite.runs.display import Display
 from ragen_lite.runs.ending import why_enough
 from ragen_lite.runs.evaluation import baselines, check_splits, make_spec, play_scripted
 from ragen_lite.runs.folder import run_slug
+from ragen_lite.runs.instances import Instances
 from ragen_lite.runs.interruption import StopSignal
 from ragen_lite.runs.metrics import rollout_metrics
 from ragen_lite.runs.report import result_lines, write_report
@@ -101,8 +102,7 @@ def train_step(trainer: Trainer, step: int) -> dict[str, float]:
                 session.learner, credited, algorithm.loss, algorithm.overlong
             )
         updated = time.perf_counter()
-    # From here on the weights are those of this step, for the engine's version check.
-    session.learner.version = step
+    session.learner.version = step  # for the engine's check
     ended = time.perf_counter()
 
     session.run.write_trajectories(step, records_of(batch.trajectories, credited))
@@ -235,7 +235,7 @@ def make_collector(
     # An evaluation can be stopped by a signal too, between two tokens.
     session.evaluator.on_progress = on_progress
     plan = Plan(
-        seed=config.seed,
+        instances=Instances(session.player.spec, algorithm.instances, config.seed, display.note),
         steps=config.train.steps,
         stages=stages_of(config),
         temperature=config.sample.temperature,

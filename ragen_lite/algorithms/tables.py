@@ -46,6 +46,11 @@ FILTERS = {
     "none": "ragen_lite.algorithms.filters:KeepAll",
 }
 
+INSTANCES = {
+    "as_drawn": "ragen_lite.algorithms.curriculum:AsDrawn",
+    "sec": "ragen_lite.algorithms.curriculum:SEC",
+}
+
 OVERLONG = {
     "keep": "ragen_lite.algorithms.overlong:KeepCut",
     "zero": "ragen_lite.algorithms.overlong:ZeroCut",

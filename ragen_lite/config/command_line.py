@@ -98,7 +98,7 @@ def command(name: str, purpose: str, run: Callable[[Config], None]) -> None:
 
 
 def _run(name: str, arguments: list[str], run: Callable[[Config], None]) -> None:
-    overrides = rewrite_all(arguments)
+    overrides = rewrite_all(arguments, name)
     refuse_unused(name, overrides)
     if any(argument.startswith("-") for argument in arguments):  # --cfg, --multirun, ...
         _hydra(overrides, run)

@@ -1,4 +1,4 @@
-"""The groups whose choices come from tables: context, credit, critic, loss, filter,
+"""The groups whose choices come from tables: context, credit, critic, loss, filter, instances,
 overlong, kl, correction, engine and env.
 
 An entry of a table is a frozen dataclass whose fields are its options. Hydra sees a copy of it that
@@ -15,6 +15,7 @@ from ragen_lite.agents.engines.table import ENGINES
 from ragen_lite.algorithms.advantages import Advantage
 from ragen_lite.algorithms.corrections import Correction
 from ragen_lite.algorithms.critics import Critic
+from ragen_lite.algorithms.curriculum import Curriculum
 from ragen_lite.algorithms.filters import Filter
 from ragen_lite.algorithms.kl import Penalty
 from ragen_lite.algorithms.losses import Loss
@@ -25,6 +26,7 @@ from ragen_lite.algorithms.tables import (
     CORRECTIONS,
     CRITICS,
     FILTERS,
+    INSTANCES,
     KL_PENALTIES,
     LOSSES,
     OVERLONG,
@@ -39,6 +41,7 @@ TABLES: dict[str, dict[str, str]] = {
     "critic": CRITICS,
     "loss": LOSSES,
     "filter": FILTERS,
+    "instances": INSTANCES,
     "overlong": OVERLONG,
     "kl": KL_PENALTIES,
     "correction": CORRECTIONS,
@@ -49,6 +52,7 @@ DEFAULTS = {
     "critic": "off",
     "loss": "ppo",
     "filter": "outcome",
+    "instances": "as_drawn",
     "overlong": "keep",
     "kl": "off",
     "correction": "off",
@@ -63,6 +67,7 @@ class Algorithm:
     critic: Critic
     loss: Loss
     filter: Filter
+    instances: Curriculum
     overlong: Overlong
     kl: Penalty
     correction: Correction

@@ -51,7 +51,7 @@ def keys(owner: type = Config, prefix: str = "") -> Iterator[Key]:
         default = getattr(owner(), item.name)
         if is_dataclass(default):
             yield from keys(type(default), f"{prefix}{item.name}.")
-        elif item.name not in TABLES:
+        elif prefix or item.name not in TABLES:
             yield Key(f"{prefix}{item.name}", default, docs.get(item.name, ""))
 
 

@@ -12,6 +12,7 @@ import re
 from ragen_lite.config.files import (
     AS_TOLD,
     CONFIGS,
+    TASK_ALGO,
     TASK_CREDIT,
     check_choice,
     choices,
@@ -86,14 +87,17 @@ def value_of(arguments: list[str], key: str) -> str | None:
 # ---- rewriting ----
 
 
-def rewrite_all(arguments: list[str]) -> list[str]:
-    """The arguments as Hydra takes them. Raises ConfigError."""
+def rewrite_all(arguments: list[str], command: str = "train") -> list[str]:
+    """The arguments of a command as Hydra takes them. Raises ConfigError."""
     result: list[str] = []
     # A task's own credit gives way where the user, or a recipe, has named one. It comes first:
     # behind an option of Hydra's, such as --cfg job, it would not be taken for an override.
     recipes = set_by("recipe", value_of(arguments, "recipe") or "none", "credit")
     if value_of(arguments, "algo") or value_of(arguments, "credit") or recipes:
         result.append(f"~{TASK_CREDIT}")
+    elif command == "train" and not value_of(arguments, "recipe"):
+        preferred = TASK_ALGO.get(value_of(arguments, "env") or "sokoban")
+        arguments = [f"algo={preferred}"] * bool(preferred) + arguments
     for argument in arguments:
         result += rewrite(_as_task_option(argument, arguments), arguments)
     return result
@@ -171,10 +175,10 @@ def _choices_of(group: str, arguments: list[str]) -> list[str]:
         return named.split(",")
     # A sweep names several; an algorithm that is named goes before a recipe's.
     named = "algo" if value_of(arguments, "algo") else "recipe"
-    found = []
-    for preset in (value_of(arguments, named) or "").split(","):
-        found.append(set_by(named, preset, group) or DEFAULTS[group])
-    return found
+    model = value_of(arguments, "model") or "tiny"
+    otherwise = set_by("model", model, group) or DEFAULTS[group]
+    presets = (value_of(arguments, named) or "").split(",")
+    return [set_by(named, preset, group) or otherwise for preset in presets]
 
 
 # ---- tasks ----

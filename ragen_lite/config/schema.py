@@ -198,8 +198,8 @@ class RunConfig:
 class Config:
     """Everything a command can be told.
 
-    ``context``, ``credit``, ``critic``, ``loss``, ``filter``, ``overlong``, ``kl`` and
-    ``correction`` are choices from tables, each with the options of its own (config/groups.py).
+    ``context``, ``credit``, ``critic``, ``loss``, ``filter``, ``instances``, ``overlong``, ``kl``
+    and ``correction`` are choices from tables, each with the options of its own (config/groups.py).
     """
 
     env: EnvConfig = field(default_factory=EnvConfig)
@@ -209,6 +209,7 @@ class Config:
     critic: Any = None
     loss: Any = None
     filter: Any = None
+    instances: Any = None
     overlong: Any = None
     kl: Any = None
     correction: Any = None

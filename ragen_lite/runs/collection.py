@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ragen_lite.agents.records import restored
 from ragen_lite.agents.trajectory import Progress, Sampling, Start, Trajectory, group_by_instance
 from ragen_lite.algorithms.filters import Filter
 from ragen_lite.config.stages import Stage, stage_at
-from ragen_lite.envs.splits import task_seed
 from ragen_lite.learning.players import Player
 from ragen_lite.runs import notices
+from ragen_lite.runs.instances import Instances
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Plan:
     """Which trajectories a run plays.
 
     Attributes:
-        seed: of the run.
+        instances: the seeds of the groups.
         steps: of the run.
         stages: groups, group size and reply length by step.
         temperature: that replies are sampled at.
@@ -50,7 +51,7 @@ class Plan:
         staleness: how many steps ahead of the learner a batch is sampled.
     """
 
-    seed: int
+    instances: Instances
     steps: int
     stages: Sequence[Stage]
     temperature: float
@@ -62,9 +63,10 @@ class Plan:
         stage = stage_at(self.stages, step)
         # Curricula go by this share: 0 at the first step, just under 1 at the last.
         progress = (step - 1) / self.steps
+        seeds = self.instances.seeds(step, first, stage.groups, progress)
         return [
-            Start(task_seed(self.seed, step, group), "train", group, member, progress)
-            for group in range(first, first + stage.groups)
+            Start(seed, "train", group, member, progress)
+            for group, seed in enumerate(seeds, first)
             for member in range(stage.group_size)
         ]
 
@@ -172,23 +174,34 @@ class Collector:
         for notice in notices.of_rollout(played):
             self.note(f"step {step}: {notice}")
         notices.refuse_failures(self.player.spec.id, step, played)
+        self.plan.instances.learn(played)
         metrics = self.player.metrics()
         return Batch(played, metrics, time.perf_counter() - began, step - now)
 
     def ahead(self) -> Callable[[], str | None]:
-        """Gives what is sampled for later steps by now, for a checkpoint; None where nothing ever
-        is."""
-        if self._thread is None:
+        """Gives what later steps go on from, for a checkpoint: what is sampled for them by now, and
+        the curriculum's values. None where there never is any."""
+        values = self.plan.instances.values
+        if self._thread is None and not values:
             return lambda: None
         batches = tuple(self._ahead)
-        return lambda: json.dumps([asdict(batch) for batch in batches])
+
+        def told() -> str:
+            kept: dict[str, Any] = {"batches": [asdict(batch) for batch in batches]}
+            return json.dumps(kept | {"instances": values})
+
+        return told
 
     def restore(self, checkpoint: Path | None) -> None:
         """Take what a checkpoint kept of ``ahead``."""
         path = None if checkpoint is None else checkpoint / "trainer" / "ahead.json"
         if path is None or not path.exists():
             return
-        for kept in json.loads(path.read_text()):
+        told = json.loads(path.read_text())
+        if isinstance(told, list):  # of a version without curricula
+            told = {"batches": told, "instances": {}}
+        self.plan.instances.restore(told["instances"])
+        for kept in told["batches"]:
             played = [restored(record) for record in kept["trajectories"]]
             self._ahead.append(Batch(**{**kept, "trajectories": played}))
 

@@ -178,7 +178,7 @@ def test_an_entry_of_a_table_is_a_choice_with_options_and_help(
         compose(["credit=halved", "credit.scale=2"]), "credit"
     ) == Halved(2)
     assert "credit.scale=0.5" in help_text("train", "") and "halved" in choices("credit")
-    with pytest.raises(ConfigError, match="credit.scale does nothing with credit=grpo"):
+    with pytest.raises(ConfigError, match="credit.scale does nothing with credit=gigpo"):
         compose(["credit.scale=2"])
     with pytest.raises(ConfigError, match="could not be converted to Float"):
         compose(["credit=halved", "credit.scale=much"])

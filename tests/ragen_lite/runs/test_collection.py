@@ -22,9 +22,11 @@ from ragen_lite.agents.trajectory import (
     Turn,
     no_progress,
 )
+from ragen_lite.algorithms.curriculum import AsDrawn
 from ragen_lite.algorithms.filters import KeepAll
 from ragen_lite.config.stages import Stage
 from ragen_lite.runs.collection import Collector, Plan, overlap
+from ragen_lite.runs.instances import Instances
 
 STAGES = [Stage(start=1, max_tokens=8, groups=2, group_size=2)]
 
@@ -89,8 +91,14 @@ class Player:
 
 
 def collector(player: Player, staleness: int, steps: int = 6) -> Collector:
+    instances = Instances(player.spec, AsDrawn(), 0, lambda text: None)
     plan = Plan(
-        seed=0, steps=steps, stages=STAGES, temperature=1.0, filter=KeepAll(), staleness=staleness
+        instances=instances,
+        steps=steps,
+        stages=STAGES,
+        temperature=1.0,
+        filter=KeepAll(),
+        staleness=staleness,
     )
     return Collector(player, plan, lambda text: None, no_progress, lambda: None)
 
@@ -217,7 +225,7 @@ def test_what_fails_ahead_fails_the_next_step() -> None:
     for _ in range(2):
         with pytest.raises(RuntimeError, match="the player is gone"), made.batch(3):
             pass
-    assert made.ahead()() == "[]"
+    assert json.loads(made.ahead()() or "") == {"batches": [], "instances": {}}
 
 
 def test_no_batch_is_sampled_that_no_step_will_learn_from() -> None:
@@ -230,7 +238,7 @@ def test_no_batch_is_sampled_that_no_step_will_learn_from() -> None:
 
     run(collector(Counting(), 2, steps=3), 1, 3)
     assert played == [4, 4, 4]
-    assert json.loads(collector(Player(), 2).ahead()() or "") == []
+    assert json.loads(collector(Player(), 2).ahead()() or "")["batches"] == []
 
 
 def test_overlap_is_what_both_sides_worked_at_once() -> None:
