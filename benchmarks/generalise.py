@@ -2,7 +2,7 @@
 
 python -m benchmarks.generalise sokoban --model FOLDER [--seeds 3] [--jobs 2] [FLAG=VALUE ...]
 
-The base is a model that was taught easy instances only (recipe=tiny_easy). From it there are several ways on: ``rl``, the task's run
+The base is a model that was taught easy instances only (recipe=tiny). From it there are several ways on: ``rl``, the task's run
 of ``ragen_lite.train`` with the flags given; ``rl_easy`` and ``rl_hard``, the same on easy or on hard instances only; and the
 control, more supervised learning on the recipe's own easy demonstrations, with as many tokens through forward and backward as
 ``rl`` of that seed (``--lr`` may name several learning rates). Each then plays the same test instances, easy and hard. What is
@@ -46,7 +46,7 @@ from ragen_lite.runs.evaluation import Evaluator, make_spec, play_scripted
 from ragen_lite.runs.statistics import bootstrap, proportion
 from ragen_lite.runs.summaries import as_measurement
 
-RECIPE = Path(__file__).parents[1] / "configs" / "recipe" / "tiny_easy.yaml"
+RECIPE = Path(__file__).parents[1] / "configs" / "recipe" / "tiny.yaml"
 DIFFICULTIES = ("easy", "hard")
 KINDS = ("sampled", "greedy")
 OPTIONS_OF = {"rl_easy": "easy", "rl_hard": "hard"}  # by the way on, which instances it has

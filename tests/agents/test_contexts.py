@@ -26,7 +26,8 @@ from ragen_lite.models.loading import Policy, load_policy
 from tests.agents.test_rollout import GUESS, LONG, NO, Scripted, ended
 
 ROOM = EnvSpec(
-    "ragen_lite/Sokoban-v0", {"max_turns": 40, "max_actions_per_turn": 1, "max_actions": 40}
+    "ragen_lite/Sokoban-v0",
+    {"min_cost": 20, "max_turns": 40, "max_actions_per_turn": 1, "max_actions": 40},
 )
 
 

@@ -18,7 +18,7 @@ from ragen_lite.config.schema import Config, ConfigError
 from tests.fixtures.commands import run
 from tests.fixtures.runs import folder, rows
 
-OWN = {"none", "tiny", "tiny_easy", "tiny_habits"}  # those of the embedded model
+OWN = {"none", "tiny", "tiny_all", "tiny_habits"}  # those of the embedded model
 NAMED = [
     "deepscaler",
     "grpo_demo",
