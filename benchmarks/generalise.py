@@ -20,10 +20,10 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +95,11 @@ class Study:
         """The ways on from the base."""
         return ["rl", *OPTIONS_OF, *(f"control_{rate}" for rate in self.rates)]
 
-    def run(self, way: str, seed: int) -> Path:
-        """The last checkpoint of one way on; it is trained where it is not there yet."""
+    def run(self, way: str, seed: int, first: Callable[[], object] | None = None) -> Path:
+        """The last checkpoint of one way on; it is trained, after ``first``, where it is not yet."""
         name = f"{way}-{seed}"
+        if first is not None:
+            first()
         if not list(self.folder.glob(f"*-{name}/finished")):
             command, line = self.line(way, seed)
             line += [f"run.dir={self.folder}", f"run.name={name}", "run.resume=auto"]
@@ -311,14 +313,15 @@ def main() -> None:
         # Here, since two threads that load a model at once get in each other's way.
         print(f"a demonstration has {study.demonstration_tokens:.0f} tokens", flush=True)
     with ThreadPoolExecutor(given.jobs) as pool:
-        # The controls' length is that of rl.
-        for ways in (["rl"], wanted):
-            for way in ways:
-                checkpoints = list(pool.map(partial(study.run, way), seeds))
-                found[way] = [
-                    study.measured(f"{way}-{s}", str(c))
-                    for s, c in zip(seeds, checkpoints, strict=True)
-                ]
+        runs: dict[tuple[str, int], Future[Path]] = {}
+        for way in ["rl", *wanted]:
+            for seed in seeds:
+                # A control is as long as rl, which began earlier, so nobody waits for ever.
+                first = runs["rl", seed].result if way.startswith("control") else None
+                runs[way, seed] = pool.submit(study.run, way, seed, first)
+        for (way, seed), made in runs.items():
+            measured = study.measured(f"{way}-{seed}", str(made.result()))
+            found.setdefault(way, []).append(measured)
     print("\n".join(table(study, given.seeds, found)))
     if given.control:
         print(f"the control is in {write_best_control(study, given.control)}")
