@@ -56,6 +56,26 @@ def test_credit_and_loss_go_together_freely() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "credit", "instances"),
+    [
+        ([], "GiGPO", "SEC"),
+        (["env=sokoban", "credit.step_weight=0.5"], "GiGPO", "SEC"),
+        (["env=sokoban", "model=x/y"], "GiGPO", "AsDrawn"),
+        (["env=sokoban", "algo=grpo", "instances=as_drawn"], "GRPO", "AsDrawn"),
+        (["env=sokoban", "credit=rloo", "instances.temperature=1"], "RLOO", "SEC"),
+        (["env=hanoi"], "GRPO", "SEC"),
+        (["recipe=ragen"], "GAE", "AsDrawn"),
+    ],
+)
+def test_a_task_and_a_model_have_preferences(
+    arguments: list[str], credit: str, instances: str
+) -> None:
+    algorithm = algorithm_of(compose(arguments))
+    assert type(algorithm.credit).__name__ == credit
+    assert type(algorithm.instances).__name__ == instances
+
+
+@pytest.mark.parametrize(
     ("arguments", "normalize"),
     [
         (["env=bandit", "steady=0.2"], False),
