@@ -90,14 +90,17 @@ def value_of(arguments: list[str], key: str) -> str | None:
 def rewrite_all(arguments: list[str], command: str = "train") -> list[str]:
     """The arguments of a command as Hydra takes them. Raises ConfigError."""
     result: list[str] = []
-    # A task's own credit gives way where the user, or a recipe, has named one. It comes first:
-    # behind an option of Hydra's, such as --cfg job, it would not be taken for an override.
+    # A task's own credit gives way where the user, or a recipe, has named one.
     recipes = set_by("recipe", value_of(arguments, "recipe") or "none", "credit")
+    own: list[str] = []
     if value_of(arguments, "algo") or value_of(arguments, "credit") or recipes:
-        result.append(f"~{TASK_CREDIT}")
+        own = [f"~{TASK_CREDIT}"]
     elif command == "train" and not value_of(arguments, "recipe"):
         preferred = TASK_ALGO.get(value_of(arguments, "env") or "sokoban")
-        arguments = [f"algo={preferred}"] * bool(preferred) + arguments
+        own = [f"algo={preferred}"] if preferred else []
+    # Overrides stand together, before or behind options of Hydra's such as --cfg job.
+    place = next((i for i, argument in enumerate(arguments) if split_argument(argument)), 0)
+    arguments = [*arguments[:place], *own, *arguments[place:]]
     for argument in arguments:
         result += rewrite(_as_task_option(argument, arguments), arguments)
     return result

@@ -142,7 +142,7 @@ def test_a_run_is_only_resumed_as_what_it_was(three_steps: Path, tmp_path: Path)
     result = run("train", *line, cwd=tmp_path)
     assert result.returncode == 2
     for change in (
-        "credit (was grpo, now rloo)",
+        "credit (was gigpo, now rloo)",
         "seed (was 0, now 5)",
         "loss.clip_high (was 0.28, now 0.3)",
     ):
@@ -161,7 +161,7 @@ def test_a_run_of_version_0_1_is_resumed(three_steps: Path, tmp_path: Path) -> N
     )
     start = text.index("credit:")
     (old / "config.yaml").write_text(text[:start] + algo + text[text.index("engine:") :])
-    line = ("train", *THREE, "run.resume=auto", "instances=as_drawn")
+    line = ("train", *THREE, "run.resume=auto", "instances=as_drawn", "algo=grpo")
     result = run(*line, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     refused = run(*line, "loss=reinforce", cwd=tmp_path)
@@ -273,6 +273,10 @@ def test_help_and_cfg(tmp_path: Path) -> None:
     assert "train.group_size=8" in run("train", "--help", cwd=tmp_path).stdout
     resolved = run("train", "--cfg", "job", "train.steps=3", cwd=tmp_path).stdout
     assert "steps: 3" in resolved and "clip_high: 0.28" in resolved
+    named = run("train", "--cfg", "job", "algo=rloo", cwd=tmp_path).stdout
+    assert (
+        "name: rloo" in named and "name: gigpo" in run("train", "--cfg", "job", cwd=tmp_path).stdout
+    )
 
 
 # ---- the other commands ----

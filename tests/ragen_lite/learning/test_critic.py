@@ -143,7 +143,7 @@ def test_a_credit_and_its_critic_belong_together(tmp_path: Path) -> None:
     for words, why in (
         (("credit=gae",), "credit=gae reads a critic's values: take critic=own"),
         (("algo=ppo", "loss.turn_mask=false"), "a critic values the policy's own tokens"),
-        (("critic=shared",), "critic=shared does nothing with credit=grpo"),
+        (("critic=shared",), "critic=shared does nothing with credit=gigpo"),
         (("algo=ppo", "train.group_size=1", "filter=spread"), "a group of one has no baseline"),
     ):
         result = run("train", *words, cwd=tmp_path)
