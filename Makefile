@@ -99,7 +99,9 @@ tiny: setup
 	$(BIN)/python -m ragen_lite.models.tokenizer
 	$(BIN)/python -m ragen_lite.sft recipe=tiny model.dtype=float32 run.dir=runs/tiny run.resume=auto
 	cp $$(ls -d runs/tiny/*-mix-sft-tiny/checkpoints/step-8000 | tail -1)/*.* ragen_lite/models/tiny/
-	$(BIN)/python -m benchmarks.generalise sokoban --model tiny --control ragen_lite/models/tiny --seeds 1 --ways control_2e-4 control_1e-3
+	rm -rf runs/tiny/generalise  # of other weights
+	$(BIN)/python -m benchmarks.generalise sokoban --model tiny --control ragen_lite/models/tiny --seeds 1 \
+	  --ways control_2e-4 control_1e-3 --folder runs/tiny/generalise
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

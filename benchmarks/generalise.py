@@ -314,14 +314,18 @@ def main() -> None:
         print(f"a demonstration has {study.demonstration_tokens:.0f} tokens", flush=True)
     with ThreadPoolExecutor(given.jobs) as pool:
         runs: dict[tuple[str, int], Future[Path]] = {}
-        for way in ["rl", *wanted]:
+        for way in dict.fromkeys(["rl", *wanted]):
             for seed in seeds:
                 # A control is as long as rl, which began earlier, so nobody waits for ever.
                 first = runs["rl", seed].result if way.startswith("control") else None
                 runs[way, seed] = pool.submit(study.run, way, seed, first)
-        for (way, seed), made in runs.items():
-            measured = study.measured(f"{way}-{seed}", str(made.result()))
-            found.setdefault(way, []).append(measured)
+        try:
+            for (way, seed), made in runs.items():
+                measured = study.measured(f"{way}-{seed}", str(made.result()))
+                found.setdefault(way, []).append(measured)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     print("\n".join(table(study, given.seeds, found)))
     if given.control:
         print(f"the control is in {write_best_control(study, given.control)}")

@@ -139,6 +139,8 @@ def open_ours(case: Case, folder: str) -> Iterator[Trainer]:
         "engine=torch",
         "model.dtype=float32",
         "filter=none",
+        "algo=grpo",
+        "instances=as_drawn",  # TRL is told them all before
         f"train.groups={GROUPS}",
         f"train.group_size={MEMBERS}",
         f"train.mini_batches={case.steps}",

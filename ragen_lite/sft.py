@@ -65,11 +65,13 @@ def sft(config: Config) -> None:
         sizes = trainer.sizes
         steps = range(trainer.session.run.start + 1, sizes.steps + 1)
         drawn = drawn_ahead(trainer.source, steps, sizes.groups * sizes.group_size)
-        for step in steps:
-            began = time.perf_counter()
-            demonstrations = next(drawn)
-            waited = {"time/rollout_s": time.perf_counter() - began}
-            finish_step(trainer, step, waited | learn_step(trainer, step, demonstrations))
+        # Closed however the run ends, so that those who draw end too.
+        with contextlib.closing(drawn):
+            for step in steps:
+                began = time.perf_counter()
+                demonstrations = next(drawn)
+                waited = {"time/rollout_s": time.perf_counter() - began}
+                finish_step(trainer, step, waited | learn_step(trainer, step, demonstrations))
         write_report(trainer.session.run)
         folder = trainer.session.run.folder / "checkpoints" / f"step-{sizes.steps}"
         trainer.display.note(f"model: {folder}")

@@ -46,8 +46,8 @@ def _described(key: Key) -> list[str]:
     return [f"  {key.name}={default}", f"      {key.doc}"]
 
 
-def compose(arguments: list[str]) -> Config:
-    """The configuration that command-line arguments describe. Raises ConfigError."""
+def compose(arguments: list[str], name: str = "train") -> Config:
+    """The configuration that the arguments of a command describe. Raises ConfigError."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -58,7 +58,7 @@ def compose(arguments: list[str]) -> Config:
     store()
     # Hydra keeps one configuration a process; a test or a notebook composes several.
     GlobalHydra.instance().clear()
-    overrides = rewrite_all(arguments)
+    overrides = rewrite_all(arguments, name)
     try:
         with initialize_config_dir(str(CONFIGS.resolve()), version_base=None):
             config = OmegaConf.to_object(hydra_compose("config", overrides))
@@ -103,7 +103,7 @@ def _run(name: str, arguments: list[str], run: Callable[[Config], None]) -> None
     if any(argument.startswith("-") for argument in arguments):  # --cfg, --multirun, ...
         _hydra(overrides, run)
     else:
-        run(scaled(compose(arguments), print))
+        run(scaled(compose(arguments, name), print))
 
 
 def reporting_errors(action: Callable[[], None]) -> None:

@@ -13,10 +13,9 @@ from ragen_lite.envs.registry import installed_tasks, own_tasks
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TASK_CREDIT = "task_credit"  # what a task prefers; no group of the command line
-# In a group of rooms many turns stand in the same state, and most of what is to be learnt is which
-# push to make there. GiGPO compares just that, and lifts rooms harder than any demonstrated further
-# than credit to whole trajectories does (RESULTS.md).
-TASK_ALGO = {"sokoban": "gigpo"}
+# In a group of rooms many turns stand in the same state, and what is to be learnt is which push to
+# make there: GiGPO compares just that.
+TASK_ALGO = {"ragen_lite/Sokoban-v0": "gigpo"}
 AS_TOLD = "_as_told"  # the end of a recipe's name for Hydra
 OF_ALGO = ("credit", "critic", "loss", "filter")  # the groups that files of algo/ set
 

@@ -95,8 +95,9 @@ def rewrite_all(arguments: list[str], command: str = "train") -> list[str]:
     own: list[str] = []
     if value_of(arguments, "algo") or value_of(arguments, "credit") or recipes:
         own = [f"~{TASK_CREDIT}"]
-    elif command == "train" and not value_of(arguments, "recipe"):
-        preferred = TASK_ALGO.get(value_of(arguments, "env") or "sokoban")
+    elif command == "train" and value_of(arguments, "recipe") in (None, "none"):
+        task = value_of(arguments, "env.id") or value_of(arguments, "env") or "sokoban"
+        preferred = TASK_ALGO.get(own_tasks().get(task, task))
         own = [f"algo={preferred}"] if preferred else []
     # Overrides stand together, before or behind options of Hydra's such as --cfg job.
     place = next((i for i, argument in enumerate(arguments) if split_argument(argument)), 0)
@@ -178,7 +179,8 @@ def _choices_of(group: str, arguments: list[str]) -> list[str]:
         return named.split(",")
     # A sweep names several; an algorithm that is named goes before a recipe's.
     named = "algo" if value_of(arguments, "algo") else "recipe"
-    model = value_of(arguments, "model") or "tiny"
+    told = set_by("recipe", value_of(arguments, "recipe") or "none", "model")
+    model = value_of(arguments, "model") or told or "tiny"
     otherwise = set_by("model", model, group) or DEFAULTS[group]
     presets = (value_of(arguments, named) or "").split(",")
     return [set_by(named, preset, group) or otherwise for preset in presets]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -130,11 +130,14 @@ class _Steps(Dataset[list[Demonstration] | ConfigError]):
             return error
 
 
-def drawn_ahead(source: Source, steps: range, count: int) -> Iterator[list[Demonstration]]:
+def drawn_ahead(
+    source: Source, steps: range, count: int
+) -> Generator[list[Demonstration], None, None]:
     """The ``count`` demonstrations of each of the steps, in their order.
 
     While one step is learnt from, other processes draw for the next ones, as many as there are
-    processors to spare. What is drawn does not depend on how many they are. Raises ConfigError.
+    processors to spare, and they end with the generator. What is drawn does not depend on how many
+    they are. Raises ConfigError.
     """
     processes = min(MOST_PROCESSES, len(steps), (os.cpu_count() or 1) - 1)
     # A file's are drawn at once.

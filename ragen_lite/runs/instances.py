@@ -14,7 +14,7 @@ from ragen_lite.envs.splits import choice_stream, task_seed
 from ragen_lite.runs.summaries import difficulty_of, task_of
 
 LOOKED_AT = 200  # instances by which the kinds, and the tasks' shares, are known
-MOST = 400  # instances that a step's are chosen from
+MOST = 400  # instances that a step's are chosen from, or four times as many as it plays
 
 
 def kind_of(task: str, difficulty: object) -> str:
@@ -27,7 +27,8 @@ class Instances:
     """The seeds of a run's train instances.
 
     With a curriculum the kinds of instance are those among the first LOOKED_AT that the task draws.
-    Of a mixture each task keeps its share; the curriculum chooses within it.
+    Of a mixture each task keeps its share; the curriculum chooses within it. A kind that is none of
+    them is not asked for, and one that is asked for and not met gives way to others.
 
     Args:
         spec: the task.
@@ -85,10 +86,11 @@ class Instances:
         wanted = self._wanted(step, first, count)
         chosen: dict[int, int] = {}
         left: list[int] = []
-        for candidate in range(MOST):
+        most = max(MOST, 4 * count)
+        for candidate in range(most):
             if len(chosen) == count:
                 break
-            seed = task_seed(self.seed, step, first * MOST + candidate)
+            seed = task_seed(self.seed, step, first * most + candidate)
             met = self._meet(seed, progress)
             places = wanted.get(met[1], []) if met else []
             if places:

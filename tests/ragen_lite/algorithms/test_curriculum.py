@@ -72,7 +72,7 @@ def test_a_kind_that_is_never_met_gives_way(monkeypatch: pytest.MonkeyPatch) -> 
     instances = Instances(ROOMS, SEC(temperature=0.01), 3, pytest.fail)
     instances.values = {kind: float(kind == "sokoban 9") for kind in instances.values}
     monkeypatch.setattr("ragen_lite.runs.instances.MOST", 8)
-    assert len(set(instances.seeds(1, 0, 8, 0.0))) == 8
+    assert len(set(instances.seeds(1, 0, 20, 0.0))) == 20
 
 
 def test_of_a_mixture_each_task_keeps_its_share() -> None:

@@ -65,6 +65,8 @@ def test_credit_and_loss_go_together_freely() -> None:
         (["env=sokoban", "credit=rloo", "instances.temperature=1"], "RLOO", "SEC"),
         (["env=hanoi"], "GRPO", "SEC"),
         (["recipe=ragen"], "GAE", "AsDrawn"),
+        (["recipe=none", "env=ragen_lite/Sokoban-v0"], "GiGPO", "SEC"),
+        (["env.id=ragen_lite/Bandit-v0"], "GRPO", "SEC"),
     ],
 )
 def test_a_task_and_a_model_have_preferences(

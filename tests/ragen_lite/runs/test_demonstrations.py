@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 
 import pytest
@@ -38,6 +39,16 @@ def test_what_is_drawn_does_not_depend_on_who_draws(monkeypatch: pytest.MonkeyPa
         for demonstration in step:
             note_difficulty(demonstration, hardest)
     assert hardest == {"sokoban": max(d.difficulty or 0 for step in alone for d in step)}
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader")
+def test_those_who_draw_end_with_the_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    source = make_source("teacher", SPEC, load_policy(ModelConfig()).chat, 3, 1000)
+    ahead = drawn_ahead(source, range(1, 9), 2)
+    assert len(next(ahead)) == 2 and len(multiprocessing.active_children()) == 2
+    ahead.close()
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader")
