@@ -127,6 +127,8 @@ LINES = {
     "keep": ("sample.max_tokens=10",),
     "zero": ("sample.max_tokens=10",),
     "mask": ("sample.max_tokens=30",),
+    # Groups enough that kinds come apart.
+    "sec": ("train.groups=8", "train.steps=3"),
 }
 # Where a text is changed, or an option needs more to be seen.
 TEXTS = {
@@ -137,6 +139,8 @@ TEXTS = {
     "critic.clip": "0.001",
     "filter.refill": "2",
     "filter.share": "0.5",
+    "instances.rate": "0",
+    "instances.temperature": "20",
     "kl.place": "reward",
     "kl.start": "2",
     "overlong.buffer": "20",

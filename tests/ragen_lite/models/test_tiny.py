@@ -66,9 +66,9 @@ def test_it_starts_above_the_random_policy_with_room_to_learn() -> None:
     assert load_policy(ModelConfig()).demonstrated["sokoban"] == 6
 
 
-# Not clearly above chance, which wins half of the time here: it answers mostly without looking at
-# the names.
-BEYOND = {"bandit"}
+# Not clearly above chance, which wins often there: it was taught to answer mostly without looking
+# at names or cards.
+BEYOND = {"bandit", "blackjack"}
 
 
 @pytest.mark.slow
