@@ -425,7 +425,7 @@ def test_the_schedule_goes_by_the_iteration(tmp_path: Path) -> None:
     rates = {}
     for count in (2, 12):
         name = f"batches{count}"
-        more = [f"train.mini_batches={count}", f"run.name={name}", "train.groups=3"]
+        more = [f"train.mini_batches={count}", f"run.name={name}", "train.groups=4", "min_cost=8"]
         assert run("train", *line, *more, "filter=outcome", cwd=tmp_path).returncode == 0
         rates[count] = [r["train/lr"] for r in rows(folder(tmp_path, name)) if "train/lr" in r]
     # Linear from 2e-4 to 2e-5 over two iterations: the second is below half way, however few
