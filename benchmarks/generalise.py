@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from benchmarks.difficulty_table import KINDS, Wins, table
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.rollout import Rollout
 from ragen_lite.agents.trajectory import Sampling
@@ -42,19 +43,15 @@ from ragen_lite.learning.players import LocalPlayer
 from ragen_lite.models.loading import Policy, load_policy
 from ragen_lite.runs.control import WEIGHTS, write_control
 from ragen_lite.runs.demonstrations import PolicySource
-from ragen_lite.runs.evaluation import Evaluator, make_spec, play_scripted
-from ragen_lite.runs.statistics import bootstrap, proportion
+from ragen_lite.runs.evaluation import Evaluator, make_spec
 from ragen_lite.runs.summaries import as_measurement
 
 RECIPE = Path(__file__).parents[1] / "configs" / "recipe" / "tiny.yaml"
 DIFFICULTIES = ("easy", "hard")
-KINDS = ("sampled", "greedy")
 OPTIONS_OF = {"rl_easy": "easy", "rl_hard": "hard"}  # by the way on, which instances it has
 BATCH = (16, 4)  # groups and group size of the control, as in the recipe: 64 demonstrations
 DRAWN = 400  # demonstrations by which their length is known, to about 1%
 SAMPLING = Sampling(1.0, 96)
-
-Wins = dict[str, list[float]]  # each episode's success, by kind
 
 
 @dataclass(frozen=True)
@@ -219,54 +216,8 @@ def play_model(path: str, spec: EnvSpec, instances: int) -> Wins:
     return {kind: [float(episode.success) for episode in played[kind]] for kind in KINDS}
 
 
-# ---- the table ----
-
-
-def rate(wins: Sequence[float]) -> str:
-    """A share with its 95% Wilson interval."""
-    low, high = proportion(wins)
-    return f"{np.mean(wins):.1%} ({low:.1%} to {high:.1%})"
-
-
-def gain(first: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> str:
-    """How much more the first way wins, over all seeds, paired by instance."""
-    gains = np.array(first) - np.array(other)
-    keys = [i for _ in gains for i in range(gains.shape[1])]
-    low, high = bootstrap(gains.ravel().tolist(), keys)
-    return f"{gains.mean():+.1%} ({low:+.1%} to {high:+.1%})"
-
-
-def table(study: Study, seeds: int, found: dict[str, list[dict[str, Wins]]]) -> list[str]:
-    """A line a model, its success by difficulty; and what ``rl`` gains on each other way."""
-    columns = [(d, k) for d in DIFFICULTIES for k in KINDS]
-    lines = [
-        f"| {study.task} | seed | {' | '.join(f'{d}, {k}' for d, k in columns)} |",
-        "|---" * 6 + "|",
-    ]
-    for name in ("random", "solver"):
-        cells = []
-        for d in DIFFICULTIES:
-            wins = [
-                float(e.success)
-                for e in play_scripted(study.spec(d), name, "test", study.instances)
-            ]
-            cells += [rate(wins), ""]
-        lines.append(f"| {name} | | {' | '.join(cells)} |")
-    for name, models in found.items():
-        for seed, model in enumerate(models):
-            cells = [rate(model[d][k]) for d, k in columns]
-            lines.append(f"| {name} | {seed if name != 'base' else ''} | {' | '.join(cells)} |")
-    for name, models in found.items():
-        if name != "rl":
-            others = models * seeds if name == "base" else models
-            cells = [
-                gain([m[d][k] for m in found["rl"]], [m[d][k] for m in others]) for d, k in columns
-            ]
-            lines.append(f"| rl against {name}, paired | all | {' | '.join(cells)} |")
-    return lines
-
-
-def main() -> None:
+def parse(arguments: Sequence[str] | None = None) -> tuple[Study, argparse.Namespace]:
+    """The study that a command line asks for, and the rest of what it says."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -282,12 +233,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--control", help="the base's folder, for which the best control is kept")
     parser.add_argument("--folder", type=Path, default=Path("runs/generalise"))
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     entry = yaml.safe_load(RECIPE.read_text())["env"]["kwargs"]["tasks"].get(given.task, {})
     entry.pop("weight", None)
-    threads = max(1, (os.cpu_count() or 1) // given.jobs)
-    folder = given.folder / given.task
-    folder.mkdir(parents=True, exist_ok=True)
     study = Study(
         given.task,
         entry,
@@ -295,8 +243,8 @@ def main() -> None:
         tuple(given.flags),
         tuple(given.lr),
         given.instances,
-        folder,
-        threads,
+        given.folder / given.task,
+        threads=max(1, (os.cpu_count() or 1) // given.jobs),
     )
     if given.control and not (Path(given.control) / WEIGHTS).is_file():
         parser.error(f"--control {given.control}: a model's folder, which has {WEIGHTS}")
@@ -304,18 +252,24 @@ def main() -> None:
         parser.error(
             f"{given.task}: the recipe shows all of it, so nothing is harder than its demonstrations"
         )
-    wanted = study.ways()[1:] if given.ways is None else given.ways
-    if unknown := set(wanted) - set(study.ways()):
-        parser.error(f"--ways {min(unknown)}: choose from {', '.join(study.ways()[1:])}")
-    seeds = range(given.seeds)
-    found = {"base": [study.measured("base", given.model)]}
-    if any(way.startswith("control") for way in wanted):
+    ways = study.ways()
+    given.ways = ways[1:] if given.ways is None else given.ways
+    if unknown := set(given.ways) - set(ways):
+        parser.error(f"--ways {min(unknown)}: choose from {', '.join(ways[1:])}")
+    return study, given
+
+
+def measure(study: Study, given: argparse.Namespace) -> dict[str, list[dict[str, Wins]]]:
+    """Every way on, trained and measured: a seed an entry."""
+    study.folder.mkdir(parents=True, exist_ok=True)
+    found = {"base": [study.measured("base", study.model)]}
+    if any(way.startswith("control") for way in given.ways):
         # Here, since two threads that load a model at once get in each other's way.
         print(f"a demonstration has {study.demonstration_tokens:.0f} tokens", flush=True)
     with ThreadPoolExecutor(given.jobs) as pool:
         runs: dict[tuple[str, int], Future[Path]] = {}
-        for way in dict.fromkeys(["rl", *wanted]):
-            for seed in seeds:
+        for way in dict.fromkeys(["rl", *given.ways]):
+            for seed in range(given.seeds):
                 # A control is as long as rl, which began earlier, so nobody waits for ever.
                 first = runs["rl", seed].result if way.startswith("control") else None
                 runs[way, seed] = pool.submit(study.run, way, seed, first)
@@ -326,7 +280,14 @@ def main() -> None:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    print("\n".join(table(study, given.seeds, found)))
+    return found
+
+
+def main() -> None:
+    study, given = parse()
+    found = measure(study, given)
+    specs = {difficulty: study.spec(difficulty) for difficulty in DIFFICULTIES}
+    print("\n".join(table(study.task, specs, study.instances, found)))
     if given.control:
         print(f"the control is in {write_best_control(study, given.control)}")
 

@@ -85,7 +85,7 @@ class SEC:
         found = dict(values)
         for kind, played in groups.items():
             taught = sum(absolute_advantage(group) for group in played) / len(played)
-            found[kind] = (1 - self.rate) * found.get(kind, self.first) + self.rate * taught
+            found[kind] = (1 - self.rate) * found[kind] + self.rate * taught
         return found
 
 

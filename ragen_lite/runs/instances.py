@@ -11,16 +11,15 @@ from ragen_lite.agents.trajectory import Group, Start, Trajectory, group_by_inst
 from ragen_lite.algorithms.curriculum import Curriculum
 from ragen_lite.envs.registry import short_name
 from ragen_lite.envs.splits import choice_stream, task_seed
-from ragen_lite.runs.summaries import difficulty_of, task_of
+from ragen_lite.runs.summaries import difficulty_of, task_of, told_difficulty
 
 LOOKED_AT = 200  # instances by which the kinds, and the tasks' shares, are known
 MOST = 400  # instances that a step's are chosen from, or four times as many as it plays
 
 
-def kind_of(task: str, difficulty: object) -> str:
+def kind_of(task: str, difficulty: float | None) -> str:
     """The kind of an instance: its task, and how hard it is where the task says so."""
-    number = isinstance(difficulty, (int, float))
-    return f"{task} {difficulty:g}" if number else task
+    return task if difficulty is None else f"{task} {difficulty:g}"
 
 
 class Instances:
@@ -77,7 +76,7 @@ class Instances:
         except EnvFailure:
             return None
         task = answer.task or short_name(self.spec.id)
-        return task, kind_of(task, answer.info.get("difficulty"))
+        return task, kind_of(task, told_difficulty(answer.info))
 
     def seeds(self, step: int, first: int, count: int, progress: float) -> list[int]:
         """The seeds of ``count`` groups of a step, from group number ``first`` on."""

@@ -164,7 +164,12 @@ def task_of(episode: Episode) -> str:
 
 def difficulty_of(episode: Episode) -> float | None:
     """How hard the instance was, in the task's own unit; None where the task does not say."""
-    told = episode.turns[-1].info.get("difficulty") if episode.turns else None
+    return told_difficulty(episode.turns[-1].info) if episode.turns else None
+
+
+def told_difficulty(info: Mapping[str, Any]) -> float | None:
+    """The difficulty that a task's info tells; None where it tells none."""
+    told = info.get("difficulty")
     return float(told) if isinstance(told, (int, float)) else None
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.generalise import RECIPE, Study, gain, table
+from benchmarks.difficulty_table import gain, table
+from benchmarks.generalise import DIFFICULTIES, RECIPE, Study
 from ragen_lite.envs.registry import check_options, find
 from ragen_lite.models.scratch import load_tokenizer, make_model
 from ragen_lite.runs.control import read_controls
@@ -37,7 +38,8 @@ def test_the_table_pairs_instances(tmp_path: Path) -> None:
     assert gain([wins, wins], [lost, lost]).startswith("+25.0% (+0.0% to +75.0%")
     better = {d: {"sampled": wins, "greedy": wins} for d in ("easy", "hard")}
     worse = {d: {"sampled": lost, "greedy": lost} for d in ("easy", "hard")}
-    lines = table(study("rubik", tmp_path), 2, {"base": [worse], "rl": [better, better]})
+    specs = {d: study("rubik", tmp_path).spec(d) for d in DIFFICULTIES}
+    lines = table("rubik", specs, 4, {"base": [worse], "rl": [better, better]})
     assert (
         lines[3].startswith("| solver | | 100.0%")
         and "| rl | 1 | 75.0% (30.1% to 95.4%)" in lines[6]
