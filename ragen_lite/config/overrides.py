@@ -96,15 +96,28 @@ def rewrite_all(arguments: list[str], command: str = "train") -> list[str]:
     if value_of(arguments, "algo") or value_of(arguments, "credit") or recipes:
         own = [f"~{TASK_CREDIT}"]
     elif command == "train" and value_of(arguments, "recipe") in (None, "none"):
-        task = value_of(arguments, "env.id") or value_of(arguments, "env") or "sokoban"
-        preferred = TASK_ALGO.get(own_tasks().get(task, task))
-        own = [f"algo={preferred}"] if preferred else []
+        own = _task_algo(value_of(arguments, "env.id") or value_of(arguments, "env") or "sokoban")
     # Overrides stand together, before or behind options of Hydra's such as --cfg job.
     place = next((i for i, argument in enumerate(arguments) if split_argument(argument)), 0)
     arguments = [*arguments[:place], *own, *arguments[place:]]
     for argument in arguments:
         result += rewrite(_as_task_option(argument, arguments), arguments)
     return result
+
+
+def _task_algo(told: str) -> list[str]:
+    """The algorithm of a task that prefers one, as an argument; ``told`` names several in a sweep.
+
+    Raises ConfigError where those prefer different ones: a sweep has one for all.
+    """
+    preferred = {TASK_ALGO.get(own_tasks().get(task, task)) for task in told.split(",")}
+    if len(preferred) > 1:
+        raise ConfigError(
+            f"env={told}: these tasks learn by different algorithms where none is named: add "
+            "algo=grpo, or another, for all; ragen_lite.ablate takes each task's own"
+        )
+    algo = preferred.pop()
+    return [f"algo={algo}"] if algo else []
 
 
 def rewrite(argument: str, arguments: list[str]) -> list[str]:

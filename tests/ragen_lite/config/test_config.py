@@ -206,6 +206,14 @@ def test_an_entry_of_a_table_is_a_choice_with_options_and_help(
         compose(["credit=halved", "credit.scale=much"])
 
 
+def test_a_sweep_over_tasks_that_learn_by_different_algorithms_names_one() -> None:
+    with pytest.raises(ConfigError, match="env=sokoban,bandit: .* add algo=grpo"):
+        rewrite_all(["-m", "env=sokoban,bandit"])
+    assert "algo=gigpo" in rewrite_all(["-m", "env=sokoban,ragen_lite/Sokoban-v0"])
+    assert not any("algo" in a for a in rewrite_all(["-m", "env=bandit,countdown"]))
+    assert "algo=rloo" in rewrite_all(["-m", "env=sokoban,bandit", "algo=rloo"])
+
+
 @pytest.mark.parametrize(
     ("command", "argument"),
     [
