@@ -293,7 +293,7 @@ def conclude(trainer: Trainer) -> None:
         told = as_measurement({name: played}, session.policy.demonstrated)
         session.run.write_json(f"{name}.json", told)
     write_report(session.run)
-    trainer.display.finish(result_lines(session.run))
+    trainer.display.finish(result_lines(session.run, session.evaluating))
 
 
 if __name__ == "__main__":

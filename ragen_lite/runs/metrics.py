@@ -123,6 +123,7 @@ METRICS = {
     "time/rollout_s": Metric("seconds of sampling"),
     "time/update_s": Metric("seconds of learning"),
     "time/sync_s": Metric("seconds of handing the weights to the engine and probing it"),
+    "time/eval_s": Metric("seconds of playing held-out instances, the first test among them"),
     "time/overlap_s": Metric("seconds of the step in which sampling and learning went on at once"),
     "time/player_idle": Metric("share of the step in which nothing was sampled"),
     "time/learner_idle": Metric("share of the step in which nothing was learnt"),

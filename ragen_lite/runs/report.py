@@ -29,6 +29,13 @@ ROWS = tuple(
     (when, kind) for when in ("before", "after", "control") for kind in ("sampled", "greedy")
 )
 
+TIMES = {
+    "sampling": "time/rollout_s",
+    "learning": "time/update_s",
+    "handing over weights": "time/sync_s",
+    "evaluation": "time/eval_s",
+}
+
 
 def results(run: Run) -> dict[str, dict[str, Any]]:
     """The measurements on the test split: row name -> summary."""
@@ -48,8 +55,11 @@ def _renamed(row: dict[str, Any]) -> dict[str, Any]:
     return {key.replace("reward", "returns"): value for key, value in row.items()}
 
 
-def result_lines(run: Run) -> list[str]:
-    """The result in words, every rate with its 95% interval."""
+def result_lines(run: Run, evaluating: float = 0.0) -> list[str]:
+    """The result in words, every rate with its 95% interval, and where the time went.
+
+    ``evaluating`` are seconds of evaluation that are not in the run's metrics.
+    """
     lines = []
     for name, row in results(run).items():
         success = row["success"]
@@ -62,7 +72,19 @@ def result_lines(run: Run) -> list[str]:
         )
     lines += control_lines(run)
     gains = gain_lines(run, "before", "gain") + gain_lines(run, "control", "gain over the control")
-    return lines + gains + task_lines(run)
+    return [*lines, *gains, *task_lines(run), time_line(run, evaluating)]
+
+
+def time_line(run: Run, evaluating: float) -> str:
+    """Where the run's seconds went.
+
+    ``evaluating`` are seconds of evaluation that are not in its metrics.
+    """
+    rows = run.metrics()
+    spent = {name: sum(row.get(key) or 0.0 for row in rows) for name, key in TIMES.items()}
+    spent["evaluation"] += evaluating
+    told = [f"{name} {seconds:,.0f} s" for name, seconds in spent.items()]
+    return f"time: {', '.join(told)}"
 
 
 def control_lines(run: Run) -> list[str]:

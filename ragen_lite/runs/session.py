@@ -31,7 +31,8 @@ class Session:
     ``write`` makes a checkpoint and ``release`` ends the processes of learners, where there are
     any. ``done`` is the last step that is finished, ``saved`` the last that is on disk;
     ``baselines`` are the eval/ metrics of the scripted policies, once they were needed; ``ahead``
-    gives what was sampled for the steps after ``done``, as a checkpoint keeps it.
+    gives what was sampled for the steps after ``done``, as a checkpoint keeps it; ``evaluating``
+    are the seconds of measuring that are in no metric yet.
     """
 
     run: Run
@@ -47,6 +48,7 @@ class Session:
     saved: int = 0
     baselines: dict[str, float] | None = None
     ahead: Callable[[], str | None] = lambda: None
+    evaluating: float = 0.0
     _updates: int = 0
 
     def finish(self, step: int, ahead: Callable[[], str | None] = lambda: None) -> None:
@@ -81,7 +83,9 @@ class Session:
         sampled = [episode for episode in played["sampled"] if isinstance(episode, Trajectory)]
         information = prompt_information(sampled, self.learner.score)
         told = {} if information is None else {"eval/prompt_information": information}
-        return val_metrics(played, self.policy.demonstrated) | told | self.baselines
+        found = val_metrics(played, self.policy.demonstrated) | told | self.baselines
+        seconds, self.evaluating = self.evaluating, 0.0
+        return found | {"time/eval_s": seconds}
 
     def measure(self) -> dict[str, Any]:
         """What the present policy does on the test split, as JSON."""
@@ -89,7 +93,9 @@ class Session:
 
     def _play(self, split: str, instances: int) -> dict[str, list[Episode]]:
         """The policy's episodes, sampled and greedy; failed environments are said."""
+        began = time.perf_counter()
         played = self.evaluator.both(split, instances)
+        self.evaluating += time.perf_counter() - began
         failures = error_summary([e for episodes in played.values() for e in episodes])
         if failures:
             self.note(f"measuring on {split}: failed environments: {failures}")

@@ -70,6 +70,10 @@ def test_a_control_on_the_same_instances_is_kept_and_shown(model: str, run: Run)
     assert f"sampled gain over the control: {1 - wins:+.1%}" in lines
     hard = control["tasks"]["hard"]["sampled"]
     assert f"hard: {hard['n']} instances, after 100.0%" in lines
+    run.log({"step": 0, "time/eval_s": 3.0})
+    run.log({"step": 1, "time/rollout_s": 40.2, "time/update_s": 20.0, "time/sync_s": 1.0})
+    told = "time: sampling 40 s, learning 20 s, handing over weights 1 s, evaluation 10 s"
+    assert result_lines(run, evaluating=7.0)[-1] == told
     assert f"control {hard['success']:.1%}" in lines
 
 
