@@ -38,7 +38,7 @@ from ragen_lite.config.command_line import compose
 from ragen_lite.config.schema import EngineConfig, ModelConfig
 from ragen_lite.envs.registry import find
 from ragen_lite.learning import generation
-from ragen_lite.learning.checkpoint_files import steps
+from ragen_lite.learning.checkpoint_files import digest, steps
 from ragen_lite.learning.players import LocalPlayer
 from ragen_lite.models.loading import Policy, load_policy
 from ragen_lite.runs.control import WEIGHTS, write_control
@@ -91,6 +91,20 @@ class Study:
     def ways(self) -> list[str]:
         """The ways on from the base."""
         return ["rl", *OPTIONS_OF, *(f"control_{rate}" for rate in self.rates)]
+
+    def begin(self) -> None:
+        """Make the folder. Raises SystemExit where it holds what other weights or flags made."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        weights = Path(load_policy(ModelConfig(self.model)).source) / WEIGHTS
+        own = {
+            "weights": digest(weights) if weights.is_file() else self.model,
+            "flags": list(self.flags),
+            "instances": self.instances,
+        }
+        path = self.folder / "study.json"
+        if path.exists() and (kept := json.loads(path.read_text())) != own:
+            sys.exit(f"{self.folder} was made with {kept}, not {own}: take another --folder")
+        path.write_text(json.dumps(own))
 
     def run(self, way: str, seed: int, first: Callable[[], object] | None = None) -> Path:
         """The last checkpoint of one way on; it is trained, after ``first``, where it is not yet."""
@@ -261,7 +275,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Study, argparse.Names
 
 def measure(study: Study, given: argparse.Namespace) -> dict[str, list[dict[str, Wins]]]:
     """Every way on, trained and measured: a seed an entry."""
-    study.folder.mkdir(parents=True, exist_ok=True)
+    study.begin()
     found = {"base": [study.measured("base", study.model)]}
     if any(way.startswith("control") for way in given.ways):
         # Here, since two threads that load a model at once get in each other's way.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,17 @@ def test_the_table_pairs_instances(tmp_path: Path) -> None:
         and "| rl | 1 | 75.0% (30.1% to 95.4%)" in lines[6]
     )
     assert lines[-1].startswith("| rl against base, paired | all | +25.0%")
+
+
+def test_a_folder_is_of_one_base_and_one_set_of_flags(tmp_path: Path) -> None:
+    study("rubik", tmp_path).begin()
+    study("rubik", tmp_path).begin()
+    other = replace(study("rubik", tmp_path), flags=("train.lr=1e-3",))
+    with pytest.raises(SystemExit, match="take another --folder"):
+        other.begin()
+    other = replace(study("rubik", tmp_path), model="scratch:32x1x2")
+    with pytest.raises(SystemExit, match="take another --folder"):
+        other.begin()
 
 
 @pytest.mark.slow
