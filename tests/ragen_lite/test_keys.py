@@ -127,6 +127,8 @@ LINES = {
     "keep": ("sample.max_tokens=10",),
     "zero": ("sample.max_tokens=10",),
     "mask": ("sample.max_tokens=30",),
+    # Games enough that some are lost.
+    "oracle": ("train.groups=8",),
     # Groups enough that kinds come apart.
     "sec": ("train.groups=8", "train.steps=3"),
 }
