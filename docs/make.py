@@ -117,7 +117,7 @@ def presets() -> list[str]:
 
 def old_keys() -> list[str]:
     """A row an old key, and an old name."""
-    lines = ["| version 0.1 | now |", "|---|---|"]
+    lines = ["| before | now |", "|---|---|"]
     lines += [f"| `{old}` | `{new}` |" for old, new in NEW_KEYS.items()]
     lines += [f"| `{group}={old}` | `{group}={new}` |" for (group, old), new in NEW_NAMES.items()]
     return lines

@@ -13,8 +13,8 @@ from ragen_lite.envs.registry import installed_tasks, own_tasks
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TASK_CREDIT = "task_credit"  # what a task prefers; no group of the command line
-# In a group of rooms many turns stand in the same state, and what is to be learnt is which push to
-# make there: GiGPO compares just that.
+# The members of a group begin in the same state, and what is to be learnt is which push to make:
+# GiGPO compares just that. GRPO is not told apart from it (benchmarks/RESULTS.md).
 TASK_ALGO = {"ragen_lite/Sokoban-v0": "gigpo"}
 AS_TOLD = "_as_told"  # the end of a recipe's name for Hydra
 OF_ALGO = ("credit", "critic", "loss", "filter")  # the groups that files of algo/ set
