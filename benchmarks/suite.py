@@ -28,7 +28,7 @@ from benchmarks.instances import OURS
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.envs.registry import find, short_name
 from ragen_lite.runs.evaluation import FIRST_SEED
-from ragen_lite.runs.statistics import bootstrap
+from ragen_lite.runs.report import gained
 
 LONG = {"game_2048": 20}  # steps where a game takes longest
 
@@ -73,12 +73,10 @@ def success(made: Path, when: str, kind: str) -> str:
 def gain(made: Path, kind: str) -> str:
     """What a run gained on the same instances, with its paired bootstrap interval."""
     before, after = (
-        json.loads((made / f"{when}.json").read_text())["success"][kind]
-        for when in ("before", "after")
+        json.loads((made / f"{when}.json").read_text()) for when in ("before", "after")
     )
-    difference = [float(b) - float(a) for a, b in zip(before, after, strict=True)]
-    low, high = bootstrap(difference)
-    return f"{np.mean(difference):+.1%} ({low:+.1%} to {high:+.1%})"
+    mean, low, high = gained(before, after, kind)
+    return f"{mean:+.1%} ({low:+.1%} to {high:+.1%})"
 
 
 def minutes(made: Path) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,15 +114,32 @@ def gain_lines(run: Run, other: str, label: str) -> list[str]:
         new = after["success"][kind]
         if len(old) != len(new):
             continue  # eval.instances was changed in between: not the same instances
-        keys = after.get("instances", {}).get(kind)  # runs of earlier versions have none
-        gains = [float(n) - float(o) for n, o in zip(new, old, strict=True)]
-        low, high = bootstrap(gains, keys)
-        gain = sum(gains) / len(gains)
-        p = mcnemar(new, old, keys)[2]
+        gain, low, high = gained(before, after, kind)
+        p = mcnemar(new, old, _instances(after, kind))[2]
         lines.append(
             f"{kind} {label}: {gain:+.1%} (95% {low:+.1%} to {high:+.1%}), McNemar p = {p:.2g}"
         )
     return lines
+
+
+def gained(
+    before: Mapping[str, Any], after: Mapping[str, Any], kind: str
+) -> tuple[float, float, float]:
+    """Success after less success before, of the same starts, and its 95% interval.
+
+    Both are measurements of ``kind`` "sampled" or "greedy"; episodes of one instance are drawn
+    together.
+    """
+    pairs = zip(before["success"][kind], after["success"][kind], strict=True)
+    gains = [float(new) - float(old) for old, new in pairs]
+    low, high = bootstrap(gains, _instances(after, kind))
+    return sum(gains) / len(gains), low, high
+
+
+def _instances(measured: Mapping[str, Any], kind: str) -> Sequence[str] | None:
+    """The instance of each episode; runs of earlier versions have none."""
+    found: Sequence[str] | None = measured.get("instances", {}).get(kind)
+    return found
 
 
 def task_lines(run: Run) -> list[str]:
