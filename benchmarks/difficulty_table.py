@@ -15,27 +15,21 @@ KINDS = ("sampled", "greedy")
 Wins = dict[str, list[float]]  # each episode's success, by kind
 
 
-def rate(wins: Sequence[float]) -> str:
-    """A share with its 95% Wilson interval."""
-    low, high = proportion(wins)
+def rate(wins: Sequence[float], instances: Sequence[str]) -> str:
+    """A share with its 95% Wilson interval; episodes of one instance are alike."""
+    low, high = proportion(wins, instances)
     return f"{np.mean(wins):.1%} ({low:.1%} to {high:.1%})"
 
 
-def gain(first: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> str:
+def gain(
+    first: Sequence[Sequence[float]],
+    other: Sequence[Sequence[float]],
+    instances: Sequence[str],
+) -> str:
     """How much more the first way wins, over all seeds, paired by instance."""
     gains = np.array(first) - np.array(other)
-    keys = [i for _ in gains for i in range(gains.shape[1])]
-    low, high = bootstrap(gains.ravel().tolist(), keys)
+    low, high = bootstrap(gains.ravel().tolist(), list(instances) * len(gains))
     return f"{gains.mean():+.1%} ({low:+.1%} to {high:+.1%})"
-
-
-def scripted(name: str, specs: Mapping[str, EnvSpec], instances: int) -> str:
-    """The line of a scripted policy, which plays alike however replies are drawn."""
-    cells = []
-    for spec in specs.values():
-        played = play_scripted(spec, name, "test", instances)
-        cells += [rate([float(episode.success) for episode in played]), ""]
-    return f"| {name} | | {' | '.join(cells)} |"
 
 
 def table(
@@ -56,15 +50,31 @@ def table(
     columns = [(d, k) for d in specs for k in KINDS]
     lines = [f"| {task} | seed | {' | '.join(f'{d}, {k}' for d, k in columns)} |"]
     lines.append("|---" * 6 + "|")
-    lines += [scripted(name, specs, instances) for name in ("random", "solver")]
+    instance: dict[str, list[str]] = {}  # of each episode, by difficulty
+    for name in ("random", "solver"):
+        cells = []
+        for d, spec in specs.items():
+            played = play_scripted(spec, name, "test", instances)
+            instance[d] = [episode.instance for episode in played]
+            # It plays alike however replies are drawn.
+            cells += [rate([float(episode.success) for episode in played], instance[d]), ""]
+        lines.append(f"| {name} | | {' | '.join(cells)} |")
     for name, models in found.items():
         for seed, model in enumerate(models):
-            cells = [rate(model[d][k]) for d, k in columns]
+            cells = [rate(model[d][k], instance[d]) for d, k in columns]
             lines.append(f"| {name} | {seed if name != 'base' else ''} | {' | '.join(cells)} |")
     rl = found["rl"]
     for name, models in found.items():
         if name != "rl":
             others = list(models) * (len(rl) if name == "base" else 1)
-            cells = [gain([m[d][k] for m in rl], [m[d][k] for m in others]) for d, k in columns]
+            cells = [
+                gain([m[d][k] for m in rl], [m[d][k] for m in others], instance[d])
+                for d, k in columns
+            ]
             lines.append(f"| rl against {name}, paired | all | {' | '.join(cells)} |")
-    return lines
+    different = ", ".join(f"{len(set(met))} {d}" for d, met in instance.items())
+    return [
+        *lines,
+        "",
+        f"Of {instances} draws of each difficulty, different instances: {different}",
+    ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.difficulty_table import gain, table
+from benchmarks.difficulty_table import gain, rate, table
 from benchmarks.generalise import DIFFICULTIES, RECIPE, Study
 from ragen_lite.envs.registry import check_options, find
 from ragen_lite.models.scratch import load_tokenizer, make_model
@@ -36,7 +36,13 @@ def test_easy_and_hard_instances_are_apart(tmp_path: Path) -> None:
 def test_the_table_pairs_instances(tmp_path: Path) -> None:
     wins = [1.0, 0.0, 1.0, 1.0]
     lost = [1.0, 0.0, 0.0, 1.0]
-    assert gain([wins, wins], [lost, lost]).startswith("+25.0% (+0.0% to +75.0%")
+    four = gain([wins, wins], [lost, lost], "abcd")
+    assert four.startswith("+25.0% (+0.0% to +75.0%")
+    # Where all are one instance, nothing tells how much another would differ.
+    assert gain([wins], [lost], "aaaa") == "+25.0% (+25.0% to +25.0%)"
+    assert rate(wins, "abcd") == "75.0% (30.1% to 95.4%)" and rate(wins, "aabb") != rate(
+        wins, "abcd"
+    )
     better = {d: {"sampled": wins, "greedy": wins} for d in ("easy", "hard")}
     worse = {d: {"sampled": lost, "greedy": lost} for d in ("easy", "hard")}
     specs = {d: study("rubik", tmp_path).spec(d) for d in DIFFICULTIES}
@@ -45,7 +51,8 @@ def test_the_table_pairs_instances(tmp_path: Path) -> None:
         lines[3].startswith("| solver | | 100.0%")
         and "| rl | 1 | 75.0% (30.1% to 95.4%)" in lines[6]
     )
-    assert lines[-1].startswith("| rl against base, paired | all | +25.0%")
+    assert lines[-3].startswith("| rl against base, paired | all | +25.0%")
+    assert lines[-1] == "Of 4 draws of each difficulty, different instances: 3 easy, 3 hard"
 
 
 def test_a_folder_is_of_one_base_and_one_set_of_flags(tmp_path: Path) -> None:
