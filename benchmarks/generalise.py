@@ -40,6 +40,7 @@ from ragen_lite.envs.registry import find
 from ragen_lite.learning import generation
 from ragen_lite.learning.checkpoint_files import digest, steps
 from ragen_lite.learning.players import LocalPlayer
+from ragen_lite.models.folders import source_of
 from ragen_lite.models.loading import Policy, load_policy
 from ragen_lite.runs.control import WEIGHTS, write_control
 from ragen_lite.runs.demonstrations import PolicySource
@@ -95,7 +96,7 @@ class Study:
     def begin(self) -> None:
         """Make the folder. Raises SystemExit where it holds what other weights or flags made."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        weights = Path(load_policy(ModelConfig(self.model)).source) / WEIGHTS
+        weights = Path(source_of(self.model)) / WEIGHTS
         own = {
             "weights": digest(weights) if weights.is_file() else self.model,
             "flags": list(self.flags),
