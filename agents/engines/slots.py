@@ -29,6 +29,11 @@ class SlotCache(Cache):  # type: ignore[misc]
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
 
+    @property
+    def nbytes(self) -> int:
+        """What it takes of the memory."""
+        return sum(store.nbytes for store in (*self.keys, *self.values))
+
     @torch.inference_mode()
     def reserve(self, slots: int) -> None:
         """Have at least so many slots."""

@@ -29,6 +29,7 @@ from ragen_lite.agents.trajectory import Completion, Stop
 PREFILL_TOKENS = 16_384  # tokens of one forward pass over prompts, padding included
 # Prompts wait until they are an eighth of the rows under way: they share one pass, nobody starves.
 PREFILL_SHARE = 8
+KEPT_BYTES = 2**30  # of a cache that a CPU's memory keeps while the learner works
 
 
 @dataclass(slots=True)
@@ -143,8 +144,10 @@ class TorchEngine:
         self.version = version
 
     def sleep(self) -> None:
-        """See Engine."""
-        if not self._rows:
+        """See Engine. A small cache in a CPU's memory stays: to get it anew costs a tenth of a
+        small model's rollout."""
+        kept = self.device.type == "cpu" and self._cache.nbytes <= KEPT_BYTES
+        if not self._rows and not kept:
             self._cache.clear()
 
     def wake(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from ragen_lite.agents.engines import torch as torch_module
 from ragen_lite.agents.engines.draws import draw_key, uniform
 from ragen_lite.agents.engines.protocol import Request
 from ragen_lite.agents.engines.torch import TorchEngine
@@ -226,3 +227,19 @@ def test_requests_that_cannot_be_are_refused() -> None:
     run(engine, [Request(1, (5, 6), Sampling(1.0, 2), 1)])
     with pytest.raises(ValueError, match="does not continue"):
         engine.submit(Request(1, (6, 5, 7, 8), Sampling(1.0, 2), 1))
+
+
+def test_a_small_cache_stays_while_the_engine_sleeps_and_changes_no_byte(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = small("qwen3")
+    anew, kept = (torch_engine(model, STOP, 256) for _ in range(2))
+    converse(kept, [1, 2, 3], seed=1)
+    kept.sleep()
+    held = kept._cache.nbytes
+    assert held == sum(each.nbytes for each in (*kept._cache.keys, *kept._cache.values)) > 0
+    assert converse(kept, [4, 5]) == converse(anew, [4, 5])
+    monkeypatch.setattr(torch_module, "KEPT_BYTES", held - 1)
+    kept.sleep()
+    assert kept._cache.nbytes == 0
+    assert converse(kept, [4, 5]) == converse(anew, [4, 5])
