@@ -19,10 +19,11 @@ from ragen_lite.algorithms.losses import Loss, LossInputs, LossOutput
 from ragen_lite.learning.batches import Batch, Sample, collate, free_padding, to_device
 from ragen_lite.learning.memory import halved, make_optimizer
 from ragen_lite.learning.optim import Optim
+from ragen_lite.learning.passes import backward, side_by_side
 from ragen_lite.learning.protocol import Critic, Reference
 from ragen_lite.learning.ranks import ALONE, Ranks, clip_gradients, whole
 from ragen_lite.learning.scoring import PolicyForward, Score, casting, forward_of, scorer
-from ragen_lite.learning.totals import Totals
+from ragen_lite.learning.totals import Told, Totals
 
 MOST_SKIPPED = 3  # optimiser steps in a row
 
@@ -78,6 +79,9 @@ class Learner:
         self.cast = casting(self.model, autocast)
         self.score = self._scorer(self.forward)
         self.critic = critic
+        # These may be asked by one pass at a time only; and what spares memory has one.
+        asked = critic is not None or reference is not None or not ranks.alone
+        self.in_turn = asked or optim.checkpointing != "off"
         self.iteration = 1
         self.steps = 0  # where the schedule is, in optimiser steps
         self.updates = 0  # optimiser steps that moved the weights, in this process
@@ -90,8 +94,8 @@ class Learner:
         self.free_padding = free_padding(size, self.device)
 
     def _scorer(self, forward: PolicyForward) -> Score:
-        budget = self.optim.microbatch_tokens
-        return scorer(forward, self.temperature, self.cast, budget, self.ranks)
+        told = (self.temperature, self.cast, self.optim.microbatch_tokens, self.ranks)
+        return scorer(forward, *told)
 
     def _forward_of(self, model: Any) -> PolicyForward:
         """The forward pass of a reference, which may be the policy's own model."""
@@ -145,19 +149,24 @@ class Learner:
         Raises:
             NotFinite: the third step in a row is skipped.
         """
+        trained = sum(sample.trained for sample in samples)
+
+        def forward(batch: Batch) -> tuple[Tensor, Told]:
+            # A share is of the whole step: how that is cut does not change the gradient.
+            tokens, hidden = self._forward(batch, 1 / trained, loss.entropy_coef > 0)
+            value, metrics = self._penalised(loss(tokens), tokens, loss)
+            objective, own = self._with_critic(value, batch, hidden, tokens.share, moves)
+            return objective, (batch, tokens, value, metrics | own)
+
+        at_once = 1 if self.in_turn else side_by_side(self.trained)
         totals = None
         while totals is None:
             self._forget()
-            # Shares are of the whole step, so the number of micro-batches does not change the
-            # gradient.
-            totals = Totals(sum(sample.trained for sample in samples))
+            totals = Totals(trained)
             try:
-                for batch in self._micro_batches(samples, weights):
-                    tokens, hidden = self._forward(batch, 1 / totals.trained, loss.entropy_coef > 0)
-                    value, metrics = self._penalised(loss(tokens), tokens, loss)
-                    objective, own = self._with_critic(value, batch, hidden, tokens.share, moves)
-                    objective.backward()  # type: ignore[no-untyped-call]
-                    totals.add(batch, tokens, value, metrics | own)
+                batches = self._micro_batches(samples, weights)
+                for told in backward(forward, batches, self.trained, at_once):
+                    totals.add(*told)
             except torch.OutOfMemoryError as error:
                 failed, totals = error, None
             # Outside, since an error that is being handled holds the tensors of its frames.

@@ -12,6 +12,9 @@ from ragen_lite.algorithms.kl import k3
 from ragen_lite.learning.batches import Batch
 from ragen_lite.learning.ranks import Ranks
 
+# A micro-batch, its tokens, its loss, and its metrics: one number a token.
+Told = tuple[Batch, LossInputs, Tensor, dict[str, Tensor]]
+
 
 @dataclass(slots=True)
 class Totals:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from ragen_lite.learning.batches import Sample, collate
 from ragen_lite.learning.learner import Learner, NotFinite
 from ragen_lite.learning.making import frozen
 from ragen_lite.learning.optim import Optim
+from ragen_lite.learning.passes import SMALL, side_by_side
 from ragen_lite.learning.samples import demonstration, to_samples
 from ragen_lite.learning.scoring import token_logprobs
 from ragen_lite.models import scratch
@@ -81,6 +83,44 @@ def test_the_gradient_is_the_same_for_any_micro_batches(tokenizer: Any, aggregat
     for budget in (300, 150, 40):  # up to 8 micro-batches
         other = gradient(tokenizer, budget, aggregation)
         assert (whole - other).abs().max() < 1e-6 * max(1.0, float(whole.abs().max()))
+
+
+@pytest.fixture
+def several_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    assert torch.get_num_threads() == 3, "a step leaves the threads as they were"
+    torch.set_num_threads(before)
+
+
+def test_passes_side_by_side_change_no_byte(tokenizer: Any, several_threads: None) -> None:
+    found = []
+    for in_turn in (True, False):
+        torch.set_num_threads(1 if in_turn else 3)
+        learner = Learner(double(tokenizer), dataclasses.replace(OPTIM, microbatch_tokens=40))
+        data = samples()
+        weights = token_weights([s.trained for s in data], "token")
+        metrics = [learner.step(data, weights, LOSS) for _ in range(3)]
+        assert side_by_side(learner.trained) == (1 if in_turn else 3)
+        found.append((metrics, [p.detach() for p in learner.trained]))
+    (alone, first), (beside, second) = found
+    assert alone == beside
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_an_error_in_one_pass_is_the_steps(tokenizer: Any, several_threads: None) -> None:
+    learner = Learner(double(tokenizer), dataclasses.replace(OPTIM, microbatch_tokens=40))
+    data = samples()
+    data[3] = dataclasses.replace(data[3], token_ids=[10**6] * len(data[3].token_ids))
+    with pytest.raises(IndexError):
+        learner.step(data, [1.0] * len(data), LOSS)
+
+
+def test_a_large_model_gives_all_threads_to_one_pass(several_threads: None) -> None:
+    assert side_by_side([torch.empty(SMALL)]) == 3
+    assert side_by_side([torch.empty(SMALL), torch.empty(1)]) == 1
+    assert side_by_side([torch.empty(1, device="meta")]) == 1
 
 
 def test_chunked_logits_give_the_same_values_and_gradient(tokenizer: Any) -> None:
