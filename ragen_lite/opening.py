@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -138,7 +140,23 @@ def _with_workers(
 
 def engines_of(config: Config) -> int:
     """How many engines have a process of their own: what is sampled ahead needs one at least."""
-    return max(config.engine.workers, min(1, config.train.staleness))
+    return max(config.engine.workers or forked(config), min(1, config.train.staleness))
+
+
+def forked(config: Config) -> int:
+    """How many engines are forked off this process, where nobody says how many there should be.
+
+    Threads share the sums of a small model badly; engines share a step's trajectories well.
+    """
+    engine, train = config.engine, config.train
+    if engine.workers is not None or engine.shard is None or train.workers or train.staleness:
+        return 0
+    # Elsewhere libraries do not survive a fork, nor does what a GPU's driver keeps of a process.
+    if sys.platform != "linux" or torch.cuda.is_available() or engine.name != "torch":
+        return 0
+    parts = math.ceil(train.groups * train.group_size / engine.shard)
+    count = min(parts, torch.get_num_threads())
+    return count if count > 1 else 0
 
 
 def open_cluster(config: Config, note: Note) -> Host:
@@ -146,8 +164,10 @@ def open_cluster(config: Config, note: Note) -> Host:
     engines = engines_of(config)
     learners = config.train.workers
     # One player beside the learner needs no cluster.
-    if not config.engine.workers + learners:
-        return ProcessHost()
+    if not (config.engine.workers or learners):
+        if count := forked(config):
+            note(f"{count} engines play, in processes of their own with a thread each")
+        return ProcessHost("fork" if count else "spawn")
     if engines > 1 and config.engine.shard is None:
         note(
             f"engine.workers={engines} and engine.shard=null: all of a step is one shard, which "
@@ -225,7 +245,7 @@ def make_player(
             temperature=temperature,
             spec=spec,
             contexts=contexts,
-            threads=torch.get_num_threads(),
+            threads=1 if forked(config) else torch.get_num_threads(),
             tolerance=tolerance_of(policy.dtype),
         )
         count = engines_of(config)

@@ -105,15 +105,19 @@ def _call(method: str, *arguments: Any) -> Any:
 
 
 class ProcessHost:
-    """Workers in processes of this machine."""
+    """Workers in processes of this machine.
 
-    def __init__(self) -> None:
+    ``method``: how one begins. ``spawn`` loads everything anew; ``fork`` has what this process has
+    loaded, at once and in the same memory, but only where torch works with one thread there.
+    """
+
+    def __init__(self, method: str = "spawn") -> None:
+        self.method = method
         self._workers: list[ProcessPoolExecutor] = []
 
     def start(self, make: Callable[[Any], Any], setup: Any, place: int = 0) -> ProcessPoolExecutor:
         """See Host."""
-        # Forked, it would have this process's threads and locks without what holds them.
-        worker = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        worker = ProcessPoolExecutor(1, multiprocessing.get_context(self.method))
         self._workers.append(worker)
         worker.submit(_begin, make, setup, str(Path.cwd()))
         return worker

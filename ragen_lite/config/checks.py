@@ -33,7 +33,7 @@ _POSITIVE = """
 """.split()
 _NOT_NEGATIVE = (
     "train.warmup train.weight_decay eval.every eval.patience seed model.lora_rank "
-    "engine.workers engine.restarts train.workers train.restarts train.staleness".split()
+    "engine.restarts train.workers train.restarts train.staleness".split()
 )
 
 
@@ -73,6 +73,8 @@ def check(config: Config) -> None:
     for key in ("engine.max_model_len", "engine.shard", "train.tokens"):
         if get(config, key) is not None and get(config, key) <= 0:
             raise ConfigError(f"{key}={get(config, key)}: it must be above 0, or null")
+    if config.engine.workers is not None and config.engine.workers < 0:
+        raise ConfigError(f"engine.workers={config.engine.workers}: from 0, or null")
 
 
 def _check_ends(config: Config) -> None:

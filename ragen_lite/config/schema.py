@@ -85,9 +85,10 @@ class EngineConfig:
     """Trajectories that share a batch: a step's are cut into shards of this size, played one after
     the other, or by several workers at once; null: all are one shard. The last bits of the
     log-probs depend on it, never on who plays."""
-    workers: int = 0
+    workers: int | None = None
     """Engines in processes of their own, by Ray: on this machine, or in the cluster of RAY_ADDRESS;
-    0: one, in this process."""
+    0: one, in this process; null: without a GPU, under Linux, one a shard of a step, at most as
+    many as torch has threads (OMP_NUM_THREADS), without Ray; else 0."""
     restarts: int = 3
     """Engines of a run that may be lost; each is started again, and its shard played again."""
 

@@ -35,9 +35,9 @@ class Counter:
         return os.getpid()
 
 
-@pytest.fixture
-def host() -> Iterator[ProcessHost]:
-    made = ProcessHost()
+@pytest.fixture(params=["spawn", "fork"])
+def host(request: pytest.FixtureRequest) -> Iterator[ProcessHost]:
+    made = ProcessHost(request.param)
     yield made
     made.close()
 
