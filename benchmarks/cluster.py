@@ -99,6 +99,7 @@ def seconds_a_step(staleness: int, folder: str) -> tuple[float, float, float]:
     config = compose(
         [
             "env=sokoban",
+            "engine.shard=null",
             "engine.slots=80",  # so that sampling takes about as long as learning
             f"train.steps={STEPS + 1}",
             "train.groups=16",

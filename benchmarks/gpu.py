@@ -184,13 +184,14 @@ def vllm_rates(shape: Shape, counts: tuple[int, ...], reply: int) -> dict[str, f
 
 
 def demonstration(steps: int) -> dict[str, Any]:
-    """The default run: how long it takes, and its success before and after."""
+    """The default run, in one shard: how long it takes, and its success before and after."""
     with tempfile.TemporaryDirectory() as cwd:
         line = [
             sys.executable,
             "-m",
             "ragen_lite.train",
             "env=sokoban",
+            "engine.shard=null",  # shards are for cores
             f"train.steps={steps}",
             f"run.dir={cwd}",
         ]

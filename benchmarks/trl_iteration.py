@@ -137,6 +137,7 @@ def open_ours(case: Case, folder: str) -> Iterator[Trainer]:
     arguments = [
         f"env={case.task.name}",
         "engine=torch",
+        "engine.shard=null",  # all at once, as TRL generates
         "model.dtype=float32",
         "filter=none",
         "algo=grpo",
