@@ -1,8 +1,8 @@
 """What a machine's cores bring to a run without a GPU: python -m benchmarks.cores [FLAG=VALUE ...]
 
 Seconds of the default run's iterations (medians; the first of each run is left out), in turns: with
-one thread; with all threads in one process, which share every sum of a rollout; and as it comes,
-with an engine a shard and a thread each. The first two play a step in one shard.
+one thread; with all threads in one process, where one plays and all learn; and as it comes, with an
+engine a shard. The first two play a step in one shard.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ragen_lite.agents.engines.threads import is_small
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.rollout import Rollout
 from ragen_lite.agents.trajectory import Sampling
@@ -81,7 +82,7 @@ def open_session(
     # torch's generator is used by dropout only; every other draw has a key or a generator of its
     # own.
     torch.manual_seed(config.seed)
-    host = open_cluster(config, note)
+    host = open_cluster(config, forked(config, policy), note)
     try:
         return _with_workers(config, policy, spec, run, note, algorithm, host)
     except BaseException:
@@ -140,13 +141,13 @@ def _with_workers(
 
 def engines_of(config: Config) -> int:
     """How many engines have a process of their own: what is sampled ahead needs one at least."""
-    return max(config.engine.workers or forked(config), min(1, config.train.staleness))
+    return max(config.engine.workers or 0, min(1, config.train.staleness))
 
 
-def forked(config: Config) -> int:
+def forked(config: Config, policy: Policy) -> int:
     """How many engines are forked off this process, where nobody says how many there should be.
 
-    Threads share the sums of a small model badly; engines share a step's trajectories well.
+    Threads do not share the sums of a small model; engines share a step's trajectories.
     """
     engine, train = config.engine, config.train
     if engine.workers is not None or engine.shard is None or train.workers or train.staleness:
@@ -154,20 +155,22 @@ def forked(config: Config) -> int:
     # Elsewhere libraries do not survive a fork, nor does what a GPU's driver keeps of a process.
     if sys.platform != "linux" or torch.cuda.is_available() or engine.name != "torch":
         return 0
+    if not is_small(policy.model):
+        return 0
     parts = math.ceil(train.groups * train.group_size / engine.shard)
     count = min(parts, torch.get_num_threads())
     return count if count > 1 else 0
 
 
-def open_cluster(config: Config, note: Note) -> Host:
+def open_cluster(config: Config, forks: int, note: Note) -> Host:
     """Where the run's workers live: with Ray where there are several. Raises ConfigError."""
     engines = engines_of(config)
     learners = config.train.workers
     # One player beside the learner needs no cluster.
     if not (config.engine.workers or learners):
-        if count := forked(config):
-            note(f"{count} engines play, in processes of their own with a thread each")
-        return ProcessHost("fork" if count else "spawn")
+        if forks:
+            note(f"{forks} engines play, in processes of their own")
+        return ProcessHost("fork" if forks else "spawn")
     if engines > 1 and config.engine.shard is None:
         note(
             f"engine.workers={engines} and engine.shard=null: all of a step is one shard, which "
@@ -237,7 +240,8 @@ def make_player(
     """What plays with the learner's weights, and has them already."""
     engine = config.engine
     contexts = context_of(config)
-    if engines_of(config):
+    forks = forked(config, policy)
+    if count := engines_of(config) or forks:
         setup = PlayerSetup(
             model=config.model,
             engine=engine,
@@ -245,10 +249,9 @@ def make_player(
             temperature=temperature,
             spec=spec,
             contexts=contexts,
-            threads=1 if forked(config) else torch.get_num_threads(),
+            threads=1 if forks else torch.get_num_threads(),
             tolerance=tolerance_of(policy.dtype),
         )
-        count = engines_of(config)
         players = Players(host, setup, count, learner, engine.shard, engine.restarts, note)
         players.hand_over(learner.version)
         return players

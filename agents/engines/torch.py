@@ -24,6 +24,7 @@ from ragen_lite.agents.engines.protocol import (
     check_request,
 )
 from ragen_lite.agents.engines.slots import SlotCache
+from ragen_lite.agents.engines.threads import is_small, one_thread
 from ragen_lite.agents.trajectory import Completion, Stop
 
 PREFILL_TOKENS = 16_384  # tokens of one forward pass over prompts, padding included
@@ -64,6 +65,7 @@ class TorchEngine:
         self.slots = setup.slots
         self.cast = setup.cast
         self.device = next(setup.model.parameters()).device
+        self.small = is_small(setup.model)
         self.version = 0
         self.fed_tokens = 0
         self._cache = SlotCache(setup.max_model_len)
@@ -102,7 +104,7 @@ class TorchEngine:
             raise EngineFailure(f"{error} - a smaller engine.slots needs less") from error
 
     def _advance(self) -> list[tuple[int, Completion]]:
-        with torch.inference_mode(), self.cast():
+        with torch.inference_mode(), self.cast(), one_thread(self.small):
             prompts = [i for i, row in enumerate(self._rows) if len(row.pending) > 1]
             decoding = [i for i, row in enumerate(self._rows) if len(row.pending) == 1]
             # Prefilling stops the decoding of all others, so prompts are gathered.

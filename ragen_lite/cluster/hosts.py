@@ -86,8 +86,13 @@ _shell = Shell()
 
 
 def _begin(make: Callable[[Any], Any], setup: Any, cwd: str) -> None:
-    # A Ctrl-C is for the run, which says when this process ends.
+    # A Ctrl-C or a stop is for the run, which says when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # (A handler, since what is ignored would be ignored by whatever is started here, too.)
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    # Forked, it has the streams of the run's live view, and locks that nobody here will open.
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _shell.begin(make, setup, cwd)
 

@@ -87,8 +87,9 @@ class EngineConfig:
     log-probs depend on it, never on who plays."""
     workers: int | None = None
     """Engines in processes of their own, by Ray: on this machine, or in the cluster of RAY_ADDRESS;
-    0: one, in this process; null: without a GPU, under Linux, one a shard of a step, at most as
-    many as torch has threads (OMP_NUM_THREADS), without Ray; else 0."""
+    0: one, in this process; null: 0, but with a small model, without a GPU, under Linux and
+    without train.staleness or train.workers: one a shard of a step, at most as many as torch has
+    threads (OMP_NUM_THREADS), without Ray."""
     restarts: int = 3
     """Engines of a run that may be lost; each is started again, and its shard played again."""
 
@@ -154,7 +155,8 @@ class TrainConfig:
     """Sampled tokens of the whole run, after which it ends; null: train.steps alone says."""
     microbatch_tokens: int = 16384
     """Tokens of one forward and backward pass, padding included; bounds memory, never changes the
-    gradient. Where they do not fit a GPU's memory, they are halved."""
+    gradient. Where they do not fit a GPU's memory, they are halved; of a small model on a CPU
+    several passes go on at once, within 16,384 tokens together."""
 
 
 @dataclass

@@ -158,11 +158,11 @@ class Learner:
             objective, own = self._with_critic(value, batch, hidden, tokens.share, moves)
             return objective, (batch, tokens, value, metrics | own)
 
-        at_once = 1 if self.in_turn else side_by_side(self.trained)
         totals = None
         while totals is None:
             self._forget()
             totals = Totals(trained)
+            at_once = 1 if self.in_turn else side_by_side(self.model, self.microbatch_tokens)
             try:
                 batches = self._micro_batches(samples, weights)
                 for told in backward(forward, batches, self.trained, at_once):

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from ragen_lite.agents.engines.threads import is_small, one_thread
+
 B = TypeVar("B")
 T = TypeVar("T")
+Gradients = Sequence[Tensor | None]
 
-SMALL = 20_000_000  # parameters of a model whose sums are too small for several threads to share
+MOST_TOKENS = 16_384  # of all passes that go on at once: they need memory at once
 
 
-def side_by_side(parameters: Sequence[Tensor]) -> int:
-    """How many passes of a model go on at once: on a CPU as many as torch has threads, where the
-    model is small; else one, whose sums the threads share."""
-    small = sum(p.numel() for p in parameters) <= SMALL
-    alone = parameters[0].device.type != "cpu" or not small
-    return 1 if alone else torch.get_num_threads()
+def side_by_side(model: Any, tokens: int) -> int:
+    """How many passes of ``tokens`` go on at once: one, but with a small model on a CPU as many as
+    torch has threads, within 16,384 tokens together."""
+    if not is_small(model):
+        return 1
+    return max(1, min(torch.get_num_threads(), MOST_TOKENS // tokens))
 
 
 def backward(
@@ -49,23 +53,24 @@ def backward(
             yield told
         return
 
-    def both(batch: B) -> tuple[Sequence[Tensor | None], T]:
+    def both(batch: B) -> tuple[Gradients, T]:
         objective, told = forward(batch)
         return torch.autograd.grad(objective, parameters, allow_unused=True), told
 
-    threads = torch.get_num_threads()
-    # Those that begin now take this number over.
-    torch.set_num_threads(max(1, threads // at_once))
-    try:
-        with ThreadPoolExecutor(at_once) as pool:
-            for gradients, told in pool.map(both, batches):
-                _add(parameters, gradients)
-                yield told
-    finally:
-        torch.set_num_threads(threads)
+    # Threads that begin now take over that they have one each.
+    with one_thread(), ThreadPoolExecutor(at_once) as pool:
+        begun: deque[Future[tuple[Gradients, T]]] = deque()
+        for batch in batches:
+            begun.append(pool.submit(both, batch))
+            # Gradients that wait for their turn need memory too.
+            if len(begun) > 2 * at_once:
+                yield _added(parameters, *begun.popleft().result())
+        while begun:
+            yield _added(parameters, *begun.popleft().result())
 
 
-def _add(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+def _added(parameters: Sequence[Tensor], gradients: Gradients, told: T) -> T:
+    """What is told of a micro-batch, whose gradients are added."""
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is None:
             continue
@@ -73,3 +78,4 @@ def _add(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> No
             parameter.grad = gradient
         else:
             parameter.grad += gradient
+    return told

@@ -77,6 +77,12 @@ def test_a_killed_worker_is_lost_whether_it_was_busy_or_not(host: ProcessHost) -
     assert host.result(host.call(other, "add", 1)) == 1
 
 
+def test_a_stop_is_for_the_run_alone(host: ProcessHost) -> None:
+    worker = host.start(Counter, 3)
+    os.kill(host.result(host.call(worker, "pid")), signal.SIGTERM)
+    assert host.result(host.call(worker, "add", 1)) == 4
+
+
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
 
 from ragen_lite.agents.chat import Chat
+from ragen_lite.agents.engines.threads import SMALL
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.rollout import Rollout
 from ragen_lite.agents.trajectory import Sampling, Start
@@ -21,7 +22,7 @@ from ragen_lite.learning.batches import Sample, collate
 from ragen_lite.learning.learner import Learner, NotFinite
 from ragen_lite.learning.making import frozen
 from ragen_lite.learning.optim import Optim
-from ragen_lite.learning.passes import SMALL, side_by_side
+from ragen_lite.learning.passes import side_by_side
 from ragen_lite.learning.samples import demonstration, to_samples
 from ragen_lite.learning.scoring import token_logprobs
 from ragen_lite.models import scratch
@@ -102,7 +103,7 @@ def test_passes_side_by_side_change_no_byte(tokenizer: Any, several_threads: Non
         data = samples()
         weights = token_weights([s.trained for s in data], "token")
         metrics = [learner.step(data, weights, LOSS) for _ in range(3)]
-        assert side_by_side(learner.trained) == (1 if in_turn else 3)
+        assert side_by_side(learner.model, 40) == (1 if in_turn else 3)
         found.append((metrics, [p.detach() for p in learner.trained]))
     (alone, first), (beside, second) = found
     assert alone == beside
@@ -118,9 +119,15 @@ def test_an_error_in_one_pass_is_the_steps(tokenizer: Any, several_threads: None
 
 
 def test_a_large_model_gives_all_threads_to_one_pass(several_threads: None) -> None:
-    assert side_by_side([torch.empty(SMALL)]) == 3
-    assert side_by_side([torch.empty(SMALL), torch.empty(1)]) == 1
-    assert side_by_side([torch.empty(1, device="meta")]) == 1
+    small, large = torch.nn.Linear(SMALL // 4, 4, bias=False), torch.nn.Linear(SMALL // 4, 4)
+    assert side_by_side(small, 40) == 3
+    assert side_by_side(large, 40) == side_by_side(small.to("meta"), 40) == 1
+
+
+def test_passes_at_once_stay_within_a_budget_of_tokens(several_threads: None) -> None:
+    model = torch.nn.Linear(2, 2)
+    found = [side_by_side(model, tokens) for tokens in (5461, 5462, 8192, 8193, 16_384, 50_000)]
+    assert found == [3, 2, 2, 1, 1, 1]
 
 
 def test_chunked_logits_give_the_same_values_and_gradient(tokenizer: Any) -> None:
