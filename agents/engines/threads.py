@@ -1,4 +1,4 @@
-"""Models whose sums are too short for several threads: they are calculated by one, wherever."""
+"""Models whose sums are too short for several threads: they play with one, wherever."""
 
 from __future__ import annotations
 
