@@ -90,9 +90,11 @@ def _begin(make: Callable[[Any], Any], setup: Any, cwd: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # (A handler, since what is ignored would be ignored by whatever is started here, too.)
     signal.signal(signal.SIGTERM, lambda number, frame: None)
-    # Forked, it has the streams of the run's live view, and locks that nobody here will open.
-    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+    # Forked, it has the streams of the run's live view, and locks that nobody here will open. Its
+    # own show a line at once: it is killed in the end, with whatever waits in a buffer.
+    with contextlib.suppress(OSError):  # closed, in a run without a terminal
+        sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _shell.begin(make, setup, cwd)
 

@@ -94,8 +94,8 @@ class Learner:
         self.free_padding = free_padding(size, self.device)
 
     def _scorer(self, forward: PolicyForward) -> Score:
-        told = (self.temperature, self.cast, self.optim.microbatch_tokens, self.ranks)
-        return scorer(forward, *told)
+        budget = self.optim.microbatch_tokens
+        return scorer(forward, self.temperature, self.cast, budget, self.ranks)
 
     def _forward_of(self, model: Any) -> PolicyForward:
         """The forward pass of a reference, which may be the policy's own model."""
