@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 
-import ragen_lite
 from ragen_lite.envs.spaces import CHARSET, AnyText
 from ragen_lite.testing import (
     CHECKS,
@@ -16,17 +13,8 @@ from ragen_lite.testing import (
     in_another_process,
     vector_env_agrees,
 )
+from tests.fixtures.installed import INSTALLED as TASKS
 
-PACKAGES = {
-    "ragen_lite/ReasoningGym-v0": "reasoning_gym",
-    "ragen_lite/Textarena-v0": "textarena",
-    "ragen_lite/Gem-v0": "gem",
-}
-TASKS = [
-    env_id
-    for env_id in sorted(ragen_lite.TASKS)
-    if importlib.util.find_spec(PACKAGES.get(env_id, "gymnasium"))
-]
 ALONE = [name for name, check in CHECKS.items() if check is not another_process_agrees]
 
 

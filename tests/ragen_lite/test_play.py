@@ -10,8 +10,8 @@ from rich.console import Console
 
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.envs.dialogue import Dialogue
-from ragen_lite.envs.registry import own_tasks
 from ragen_lite.play import as_reply, hint, innermost, play_person, player
+from tests.fixtures.installed import INSTALLED
 
 
 class Signs(gym.Env[str, int]):
@@ -29,9 +29,9 @@ class Signs(gym.Env[str, int]):
         return f"played {action}", float(action), False, False, {}
 
 
-@pytest.mark.parametrize("name", [*own_tasks(), "mix"])
-def test_the_line_that_the_hint_shows_is_read(name: str) -> None:
-    env = EnvSpec(own_tasks().get(name, "ragen_lite/Mix-v0")).make()
+@pytest.mark.parametrize("env_id", INSTALLED)
+def test_the_line_that_the_hint_shows_is_read(env_id: str) -> None:
+    env = EnvSpec(env_id).make()
     env.reset(seed=3)
     task = innermost(env)
     if not task.names:
