@@ -6,6 +6,7 @@ import ast
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from typing import Any
 
 from ragen_lite.config.groups import DEFAULTS, TABLES, entry_of
@@ -31,6 +32,7 @@ def field_docs(owner: type) -> dict[str, str]:
     return docs
 
 
+@cache  # to parse the source again for every key is most of what a command line takes
 def _own_docs(owner: type) -> dict[str, str]:
     tree = ast.parse(inspect.getsource(owner)).body[0]
     assert isinstance(tree, ast.ClassDef)
