@@ -103,6 +103,7 @@ def open_trainer(config: Config) -> Iterator[SupervisedTrainer]:
             display=display,
             stop=StopSignal(),
         )
+        session.listen(trainer.stop, display.rollout)
         with session.ending(trainer.stop, write_report):
             yield trainer
 
@@ -135,7 +136,7 @@ def learn_step(
 
 
 def finish_step(trainer: SupervisedTrainer, step: int, metrics: dict[str, float]) -> None:
-    """Save, watch and log. Raises Interrupted."""
+    """Save, watch and log; a stop during the evaluation loses that alone. Raises Interrupted."""
     session = trainer.session
     last = step == trainer.sizes.steps
     row: dict[str, Any] = {"step": step, **metrics}
@@ -143,12 +144,14 @@ def finish_step(trainer: SupervisedTrainer, step: int, metrics: dict[str, float]
     if last or step % trainer.save_every == 0:
         session.save()
     due = trainer.evaluate_every and step % trainer.evaluate_every == 0
-    if (last or due) and not trainer.stop.requested:
-        session.hand_over(step)
-        row |= session.watch()
-        session.player.sleep()
-    session.run.log(row)
-    trainer.display.step(row)
+    try:
+        if (last or due) and not trainer.stop.requested:
+            session.hand_over(step)
+            row |= session.watch()
+            session.player.sleep()
+    finally:
+        session.run.log(row)
+        trainer.display.step(row)
     trainer.stop.check()
 
 

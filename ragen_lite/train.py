@@ -227,13 +227,7 @@ def make_collector(
     config: Config, algorithm: Algorithm, session: Session, display: Display, stop: StopSignal
 ) -> Collector:
     """What samples the batch of each step, with those that its checkpoint kept."""
-
-    def on_progress(finished: int, tokens: int) -> None:
-        display.rollout(finished, tokens)
-        stop.check()
-
-    # An evaluation can be stopped by a signal too, between two tokens.
-    session.evaluator.on_progress = on_progress
+    session.listen(stop, display.rollout)
     plan = Plan(
         instances=Instances(session.player.spec, algorithm.instances, config.seed, display.note),
         steps=config.train.steps,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ragen_lite.agents.episodes import error_summary
-from ragen_lite.agents.trajectory import Episode, Trajectory
+from ragen_lite.agents.trajectory import Episode, Progress, Trajectory
 from ragen_lite.learning import checkpoint_files
 from ragen_lite.learning.players import Player
 from ragen_lite.learning.prompt_information import prompt_information
@@ -100,6 +100,15 @@ class Session:
         if failures:
             self.note(f"measuring on {split}: failed environments: {failures}")
         return played
+
+    def listen(self, stop: StopSignal, progress: Progress) -> None:
+        """Let an evaluation tell how far it is, and be stopped by a signal between two tokens."""
+
+        def on_progress(finished: int, tokens: int) -> None:
+            progress(finished, tokens)
+            stop.check()
+
+        self.evaluator.on_progress = on_progress
 
     @contextlib.contextmanager
     def ending(self, stop: StopSignal, report: Callable[[Run], None]) -> Iterator[None]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -318,6 +320,21 @@ def test_sft_learns_from_a_teacher_and_from_trajectories_old_and_new(
     assert result.returncode == 0, result.stdout + result.stderr
     first, second = (rows(folder(tmp_path, name))[-1]["train/loss"] for name in ("file", "old"))
     assert first == second
+
+
+def test_a_stop_during_sfts_evaluation_loses_that_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*arguments: Any) -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {}
+
+    monkeypatch.setattr("ragen_lite.runs.session.val_baselines", stopped)
+    line = ("train.groups=2", "train.group_size=4", "eval.every=1", SCRATCH[0])
+    result = run("sft", *line, cwd=tmp_path)
+    assert result.returncode == 143 and "run.resume=auto" in result.words, result.stderr
+    (row,) = rows(folder(tmp_path))
+    assert row["train/loss"] > 0 and "eval/success" not in row
 
 
 @pytest.mark.parametrize(
