@@ -49,10 +49,11 @@ def test_episodes_are_told_apart_by_what_was_shown() -> None:
 
 
 def test_a_model_knows_what_it_was_shown(tmp_path: Path) -> None:
-    shown = run(
-        "sft", "env=mix", "tasks={sokoban:{max_cost:4}}", "model.path=scratch:32x1x2", "train.groups=3",
-        "train.steps=3", "eval.every=0", "eval.instances=4", cwd=tmp_path,
+    line = (
+        "env=mix", "tasks={sokoban:{max_cost:4}}", "model.path=scratch:32x1x2",
+        "train.groups=3", "train.steps=3", "eval.every=0", "eval.instances=4",
     )  # fmt: skip
+    shown = run("sft", *line, cwd=tmp_path)
     assert shown.returncode == 0, shown.stdout + shown.stderr
     model = folder(tmp_path) / "checkpoints" / "step-3"
     assert json.loads((model / "config.json").read_text())["demonstrated_difficulty"] == {
@@ -60,34 +61,18 @@ def test_a_model_knows_what_it_was_shown(tmp_path: Path) -> None:
     }
     assert demonstrated_in(model) == {"sokoban": 4.0} and demonstrated_in(tmp_path) == {}
     # What was shown before a stop is known before anything is shown again.
-    again = compose(
-        [
-            *(
-                "env=mix",
-                "tasks={sokoban:{max_cost:4}}",
-                "model.path=scratch:32x1x2",
-                "train.groups=3",
-            ),
-            *(
-                "train.steps=3",
-                "eval.every=0",
-                "eval.instances=4",
-                f"run.resume={folder(tmp_path)}",
-            ),
-        ]
-    )
-    with open_trainer(again) as trainer:
+    with open_trainer(compose([*line, f"run.resume={folder(tmp_path)}"])) as trainer:
         assert trainer.session.policy.demonstrated == {"sokoban": 4.0}
     # It is handed on by whoever trains the model further.
     learnt = run(
-        "train", "env=sokoban", f"model.path={model}", *SMALL, "train.steps=2", "eval.every=1",
-        "eval.instances=16", "run.name=further", cwd=tmp_path,
+        "train", "env=sokoban", f"model.path={model}", *SMALL, "train.steps=1", "eval.every=1",
+        "eval.instances=8", "run.name=further", cwd=tmp_path,
     )  # fmt: skip
     assert learnt.returncode == 0, learnt.stdout + learnt.stderr
     made = folder(tmp_path, "further")
     assert "easy: " in learnt.words and "hard: " in learnt.words
-    assert {"eval/success_easy", "eval/success_hard"} <= set(rows(made)[1])
-    trained = load_policy(ModelConfig(str(made / "checkpoints" / "step-2")))
+    assert {"eval/success_easy", "eval/success_hard"} <= set(rows(made)[0])
+    trained = load_policy(ModelConfig(str(made / "checkpoints" / "step-1")))
     assert trained.demonstrated == {"sokoban": 4.0}
     measured = run(
         "evaluate", "env=sokoban", f"model.path={model}", "eval.instances=24", cwd=tmp_path
