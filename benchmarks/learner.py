@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ from ragen_lite.agents.engines.protocol import EngineSetup
 from ragen_lite.agents.engines.torch import TorchEngine
 from ragen_lite.agents.environments import EnvSpec
 from ragen_lite.agents.rollout import Rollout
-from ragen_lite.agents.trajectory import Sampling, Start, group_by_instance
+from ragen_lite.agents.trajectory import Sampling, Start, Trajectory, group_by_instance
 from ragen_lite.algorithms.advantages import GRPO
 from ragen_lite.algorithms.losses import PPO, token_weights
 from ragen_lite.config.command_line import compose
 from ragen_lite.envs.splits import task_seed
-from ragen_lite.learning.batches import collate, plan
+from ragen_lite.learning.batches import Sample, collate, plan
 from ragen_lite.learning.credit import give_credit
 from ragen_lite.learning.learner import Learner
 from ragen_lite.learning.optim import Optim
@@ -46,21 +47,30 @@ def bare(model: Any, batches: list[Any]) -> None:
         torch.nn.functional.cross_entropy(logits, batch.targets, reduction="sum").backward()
 
 
+def first_starts(groups: int, group_size: int) -> list[Start]:
+    """Those of a run's first step."""
+    return [
+        Start(task_seed(0, 1, group), "train", group, member)
+        for group in range(groups)
+        for member in range(group_size)
+    ]
+
+
+def samples_of(trajectories: Sequence[Trajectory]) -> tuple[list[Sample], list[float]]:
+    """What a learner's step takes: samples with GRPO's credit, all groups kept, and weights."""
+    groups = group_by_instance(trajectories)
+    credited = give_credit(groups, GRPO(), [True] * len(groups))
+    samples = [sample for c in credited for sample in c.samples(turn_mask=True)]
+    return samples, token_weights([s.trained for s in samples], "token")
+
+
 def speed() -> None:
     config = compose(["env=sokoban"])
     policy = load_policy(config.model)
     engine = TorchEngine(EngineSetup(policy.model, policy.chat.stop_ids, policy.max_model_len))
-    starts = [
-        Start(task_seed(0, 1, group), "train", group, member)
-        for group in range(config.train.groups)
-        for member in range(config.train.group_size)
-    ]
     rollout = Rollout(engine, policy.chat, EnvSpec(config.env.id), 0)
-    trajectories = rollout.play(starts, Sampling(1.0, 48))
-    groups = group_by_instance(trajectories)
-    credited = give_credit(groups, GRPO(), [True] * len(groups))
-    samples = [sample for c in credited for sample in c.samples(turn_mask=True)]
-    weights = token_weights([s.trained for s in samples], "token")
+    starts = first_starts(config.train.groups, config.train.group_size)
+    samples, weights = samples_of(rollout.play(starts, Sampling(1.0, 48)))
     rows = plan([len(s.token_ids) for s in samples], config.train.microbatch_tokens)
     batches = [collate(samples, weights, r, 0, torch.float32) for r in rows]
     learner = Learner(

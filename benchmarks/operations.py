@@ -16,14 +16,12 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.learner import first_starts, samples_of
 from ragen_lite.agents.rollout import Rollout
-from ragen_lite.agents.trajectory import Sampling, Start, Trajectory, group_by_instance
-from ragen_lite.algorithms.advantages import GRPO
-from ragen_lite.algorithms.losses import PPO, token_weights
+from ragen_lite.agents.trajectory import Sampling, Trajectory
+from ragen_lite.algorithms.losses import PPO
 from ragen_lite.config.command_line import compose
 from ragen_lite.config.schema import Config
-from ragen_lite.envs.splits import task_seed
-from ragen_lite.learning.credit import give_credit
 from ragen_lite.learning.generation import resolve, start_engine
 from ragen_lite.learning.learner import Learner
 from ragen_lite.learning.optim import Optim
@@ -53,19 +51,12 @@ def parts(config: Config, policy: Policy) -> dict[str, Callable[[], Any]]:
     train, sampling = config.train, Sampling(config.sample.temperature, config.sample.max_tokens)
     engine, _ = start_engine(resolve(config.engine).config, policy, sampling.temperature)
     rollout = Rollout(engine, policy.chat, make_spec(config.env), 0)
-    starts = [
-        Start(task_seed(config.seed, 1, group), "train", group, member)
-        for group in range(train.groups // 2)
-        for member in range(train.group_size)
-    ]
+    starts = first_starts(train.groups // 2, train.group_size)
 
     def sample() -> list[Trajectory]:
         return rollout.play(starts, sampling)
 
-    groups = group_by_instance(sample())
-    credited = give_credit(groups, GRPO(), [True] * len(groups))
-    samples = [made for credit in credited for made in credit.samples(turn_mask=True)]
-    weights = token_weights([made.trained for made in samples], "token")
+    samples, weights = samples_of(sample())
     optim = Optim(lr=0.0, steps=1, microbatch_tokens=train.microbatch_tokens)
     learner = Learner(policy.model, optim)
     return {"sampling": sample, "learning": lambda: learner.step(samples, weights, PPO())}

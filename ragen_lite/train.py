@@ -219,7 +219,8 @@ def open_trainer(config: Config) -> Iterator[Trainer]:
             display=display,
             stop=stop,
         )
-        with session.ending(trainer.stop, write_report), going_on(run, stop):
+        session.listen(stop, display.rollout)
+        with session.ending(stop, write_report), going_on(run, stop):
             yield trainer
 
 
@@ -227,7 +228,6 @@ def make_collector(
     config: Config, algorithm: Algorithm, session: Session, display: Display, stop: StopSignal
 ) -> Collector:
     """What samples the batch of each step, with those that its checkpoint kept."""
-    session.listen(stop, display.rollout)
     plan = Plan(
         instances=Instances(session.player.spec, algorithm.instances, config.seed, display.note),
         steps=config.train.steps,

@@ -32,7 +32,7 @@ def field_docs(owner: type) -> dict[str, str]:
     return docs
 
 
-@cache  # to parse the source again for every key is most of what a command line takes
+@cache  # parsing the source for every key anew is a third of what composing takes
 def _own_docs(owner: type) -> dict[str, str]:
     tree = ast.parse(inspect.getsource(owner)).body[0]
     assert isinstance(tree, ast.ClassDef)

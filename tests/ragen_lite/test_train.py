@@ -14,6 +14,7 @@ import pytest
 import ragen_lite.train
 from ragen_lite.config.schema import ConfigError
 from ragen_lite.runs.collection import Plan
+from ragen_lite.runs.evaluation import val_baselines
 from ragen_lite.runs.metrics import METRICS
 from tests.fixtures.commands import run
 from tests.fixtures.runs import SMALL, contents, folder, records, rows
@@ -327,10 +328,10 @@ def test_a_stop_during_sfts_evaluation_loses_that_alone(
 ) -> None:
     def stopped(*arguments: Any) -> dict[str, float]:
         os.kill(os.getpid(), signal.SIGTERM)
-        return {}
+        return val_baselines(*arguments)
 
     monkeypatch.setattr("ragen_lite.runs.session.val_baselines", stopped)
-    line = ("train.groups=2", "train.group_size=4", "eval.every=1", SCRATCH[0])
+    line = ("train.groups=2", "train.group_size=4", "eval.every=1", "eval.instances=4", SCRATCH[0])
     result = run("sft", *line, cwd=tmp_path)
     assert result.returncode == 143 and "run.resume=auto" in result.words, result.stderr
     (row,) = rows(folder(tmp_path))
